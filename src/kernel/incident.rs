@@ -1,0 +1,77 @@
+//! An incident: the findings of one cause on one account, with a timeline and an end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Account, Asset, Symbol};
+use crate::kernel::time::Time;
+
+/// The sequence of the event that opened it: unique in an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IncidentId(pub u64);
+
+impl std::fmt::Display for IncidentId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How loud: `Critical` rings until somebody acknowledges it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    Info,
+    Warning,
+    Critical,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentState {
+    Open,
+    Acknowledged,
+    /// Its cause is over (sight came back, the bot speaks again).
+    Ended,
+}
+
+/// What an account kernel hands to the shared kernel each time an incident changes: the whole incident as a person
+/// should now see it, so that a card can be drawn from it alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub account: Account,
+    pub incident: IncidentId,
+    /// Counts the incident's changes; an acknowledgement names the one it saw.
+    pub revision: u64,
+    pub state: IncidentState,
+    pub priority: Priority,
+    /// The name of the rule that opened it, such as `foreign_order`.
+    pub rule: Box<str>,
+    /// In plain words: "not your bot", "differs from what your bot said", "cannot see now".
+    pub headline: Box<str>,
+    pub opened_at: Time,
+    pub updated_at: Time,
+    /// Orders in it that are not the bot's.
+    pub orders: u64,
+    pub symbols: Vec<Symbol>,
+    /// Money traded or put on the book by those orders, by quote asset.
+    pub notional: Vec<(Asset, Dec)>,
+    /// What happened, newest last; the oldest lines give way, and `lines_left_out` counts them.
+    pub lines: Vec<Line>,
+    pub lines_left_out: u64,
+    /// How sure we are, and why.
+    pub certainty: Box<str>,
+    /// What the owner can do now.
+    pub advice: Vec<Box<str>>,
+    /// What cannot be seen.
+    pub limits_of_sight: Vec<Box<str>>,
+    pub acknowledged_by: Option<Box<str>>,
+    /// The alert may have been sent before (a restart cannot know).
+    pub repeated: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    pub at: Time,
+    pub text: Box<str>,
+}

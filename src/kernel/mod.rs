@@ -1,0 +1,12 @@
+//! Everything that decides: told the time, given one event of a closed enum, it answers with effects of a closed
+//! enum. It cannot fail and cannot await.
+//!
+//! Architecture invariant: nothing in here knows I/O, a clock, randomness, an unordered map, a float or a secret.
+
+pub mod time;
+pub mod money;
+pub mod order;
+pub mod report;
+pub mod intent;
+pub mod event;
+pub mod incident;

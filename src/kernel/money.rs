@@ -1,0 +1,213 @@
+//! Exact decimals for money and quantities: the only file that names the decimal library.
+//!
+//! Invariant: a `Dec` that was parsed has at most 20 integer and 18 fractional digits, so a product of two is
+//! exact in 256 bits. There is no division and there are no floats; what could not be exact is `None`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use fastnum::D256;
+use fastnum::decimal::Context;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+const INTEGER_DIGITS_MAX: usize = 20;
+const FRACTION_DIGITS_MAX: usize = 18;
+
+/// A decimal number, compared by value: `1.0` equals `1.00000000`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dec(D256);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecError {
+    #[error("a decimal is digits with an optional '-' and one '.', like \"0.01\"")]
+    Grammar,
+    #[error("a decimal has at most {INTEGER_DIGITS_MAX} digits before and {FRACTION_DIGITS_MAX} after the point")]
+    TooLong,
+}
+
+impl Dec {
+    pub const ZERO: Self = Self(D256::ZERO);
+
+    pub fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+
+    pub fn is_positive(self) -> bool {
+        self > Self::ZERO
+    }
+
+    #[must_use]
+    pub fn abs(self) -> Self {
+        Self(self.0.abs())
+    }
+
+    /// `None` where the sum would not be exact.
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        exact(self.0 + other.0)
+    }
+
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        exact(self.0 - other.0)
+    }
+
+    /// Exact for two parsed numbers; a product of products may be `None`.
+    pub fn checked_mul(self, other: Self) -> Option<Self> {
+        exact(self.0 * other.0)
+    }
+
+    /// Rounded half to even at `places` after the point: for what a person reads, never for a comparison.
+    #[must_use]
+    pub fn rounded(self, places: u8) -> Self {
+        Self(self.0.round(i16::from(places)))
+    }
+
+    /// The largest multiple of `step` that is not above this number; `None` where `step` is not positive.
+    /// The simulated exchange's filters need it: no division, so it walks the digits of the quotient.
+    pub fn floor_to(self, step: Self) -> Option<Self> {
+        if !step.is_positive() || self < Self::ZERO {
+            return None;
+        }
+        let ten = Self(D256::TEN);
+        let mut scaled = step;
+        while scaled.checked_mul(ten)? <= self {
+            scaled = scaled.checked_mul(ten)?;
+        }
+        let (mut floor, tenth) = (Self::ZERO, Self::from_str("0.1").ok()?);
+        loop {
+            while floor.checked_add(scaled)? <= self {
+                floor = floor.checked_add(scaled)?;
+            }
+            if scaled == step {
+                return Some(floor);
+            }
+            scaled = scaled.checked_mul(tenth)?;
+        }
+    }
+}
+
+fn exact(value: D256) -> Option<Dec> {
+    (value.is_finite() && !value.is_op_inexact()).then_some(Dec(value))
+}
+
+impl From<u32> for Dec {
+    fn from(value: u32) -> Self {
+        Self(D256::from(value))
+    }
+}
+
+impl FromStr for Dec {
+    type Err = DecError;
+
+    fn from_str(text: &str) -> Result<Self, DecError> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let (integer, fraction) = match digits.split_once('.') {
+            Some((_, "")) => return Err(DecError::Grammar),
+            Some(parts) => parts,
+            None => (digits, ""),
+        };
+        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if integer.is_empty() || !all_digits(integer) || !all_digits(fraction) {
+            return Err(DecError::Grammar);
+        }
+        if integer.len() > INTEGER_DIGITS_MAX || fraction.len() > FRACTION_DIGITS_MAX {
+            return Err(DecError::TooLong);
+        }
+        let value = D256::from_str(text, Context::default()).map_err(|_| DecError::Grammar)?;
+        Ok(Self(if value.is_zero() { D256::ZERO } else { value }))
+    }
+}
+
+/// Canonical: no exponent, no trailing zeros after the point, no negative zero. The countersign's bytes.
+impl fmt::Display for Dec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reduced = self.0.reduce();
+        let digits = reduced.digits().to_string();
+        let sign = if reduced.is_negative() && !reduced.is_zero() { "-" } else { "" };
+        let text = match usize::try_from(reduced.fractional_digits_count()) {
+            Err(_) => digits + &"0".repeat(usize::from(reduced.fractional_digits_count().unsigned_abs())),
+            Ok(0) => digits,
+            Ok(places) => {
+                let padded = format!("{digits:0>width$}", width = places + 1);
+                let (integer, fraction) = padded.split_at(padded.len() - places);
+                format!("{integer}.{fraction}")
+            }
+        };
+        f.pad(&format!("{sign}{text}"))
+    }
+}
+
+impl fmt::Debug for Dec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for Dec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Dec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Dec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a decimal in quotes, like \"0.01\"")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Dec, E> {
+                text.parse().map_err(|error| E::custom(format_args!("{text:.60?} is not a decimal: {error}")))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dec(text: &str) -> Dec {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn prints_canonically() {
+        for (input, printed) in [
+            ("0.00000001", "0.00000001"),
+            ("1.00000000", "1"),
+            ("-0", "0"),
+            ("-0.50", "-0.5"),
+            ("1000", "1000"),
+            ("007.10", "7.1"),
+            ("12345678901234567890.123456789012345678", "12345678901234567890.123456789012345678"),
+        ] {
+            assert_eq!(dec(input).to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_plain_digits() {
+        for text in ["", "-", ".5", "5.", "1e5", "1_000", "NaN", "Infinity", "+1", " 1", "1.2.3", "١"] {
+            assert_eq!(text.parse::<Dec>(), Err(DecError::Grammar), "{text:?}");
+        }
+        assert_eq!("123456789012345678901".parse::<Dec>(), Err(DecError::TooLong));
+        assert_eq!("0.1234567890123456789".parse::<Dec>(), Err(DecError::TooLong));
+    }
+
+    #[test]
+    fn compares_by_value_and_multiplies_exactly() {
+        assert_eq!(dec("1.0"), dec("1.00000000"));
+        let product = dec("900000000000.12345678").checked_mul(dec("123456.78901234")).unwrap();
+        assert_eq!(product.to_string(), "111111110111121241.5776406028766652");
+    }
+
+    #[test]
+    fn floors_to_a_step() {
+        assert_eq!(dec("1.2379").floor_to(dec("0.001")), Some(dec("1.237")));
+        assert_eq!(dec("0.0004").floor_to(dec("0.001")), Some(Dec::ZERO));
+        assert_eq!(dec("1234").floor_to(dec("5")), Some(dec("1230")));
+        assert_eq!(dec("1").floor_to(Dec::ZERO), None);
+    }
+}

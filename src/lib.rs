@@ -1,0 +1,3 @@
+//! countersign: says which of an exchange account's trades its bot did not make.
+
+pub mod kernel;
