@@ -1,0 +1,239 @@
+//! From a verdict to the incident book: the facts of a finding, the line a person reads, and the built-in findings
+//! that no rule file can take away.
+
+use crate::kernel::account::Kernel;
+use crate::kernel::blotter::OrderKey;
+use crate::kernel::book::Entry;
+use crate::kernel::event::{AccessEvidence, AccessSource, Answer, Effect, TagCheck, Ticket};
+use crate::kernel::incident::{IncidentId, Priority};
+use crate::kernel::limits::{Size, admit, quote_asset};
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Asset, OrderType, Side, Symbol};
+use crate::kernel::rule::{Cause, Facts, Field, Ruling, Subject};
+use crate::kernel::verdict::{Placed, Verdict};
+
+/// Foreign addresses remembered. At the limit the oldest is forgotten, and would be told again.
+const ADDRESSES_MAX: usize = 1_000;
+const ADDRESS_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+const STRANGER_ADVICE: &[&str] = &[
+    "Delete the exchange API key now: Binance, API Management. Orders already open stay open: cancel those that are not yours.",
+    "Stop the bot until it has a new key.",
+    "If you do not know how the key leaked, change password and 2FA, and look at withdrawals and transfers.",
+];
+const STRANGER_LIMITS: &[&str] = &[
+    "The exchange does not say which key or address placed an order.",
+    "This version watches and alerts; it cannot revoke a key or cancel an order.",
+];
+
+/// One thing to tell, before the rules have spoken.
+pub(super) struct Finding<'a> {
+    pub facts: Facts,
+    pub scope: &'a str,
+    pub line: String,
+    pub certainty: String,
+    pub order: Option<OrderKey>,
+}
+
+impl Kernel {
+    pub(super) fn find(&mut self, finding: Finding<'_>) {
+        let (now, seq) = self.moment();
+        let book = &mut self.state.book;
+        let rulings = self.rules.rulings(&finding.facts, |rule, window| book.count(now, &rule.name, window));
+        let mut told: Vec<Cause> = Vec::new();
+        let others: Vec<&str> = rulings.iter().skip(1).map(|ruling| ruling.rule).collect();
+        for ruling in &rulings {
+            if told.contains(&ruling.cause) {
+                continue;
+            }
+            told.push(ruling.cause);
+            let mut line = finding.line.clone();
+            if !others.is_empty() && told.len() == 1 {
+                line = format!("{line} [also {}]", others.join(", "));
+            }
+            let order = finding.order.as_ref().and_then(|key| {
+                let order = self.state.blotter.orders.get(key)?;
+                Some((key.clone(), money_asset(&key.0), order.exposure()))
+            });
+            let stranger = matches!(ruling.cause, Cause::Stranger | Cause::Unconnected);
+            let entry = Entry {
+                ruling: ruling.clone(),
+                scope: finding.scope,
+                line,
+                certainty: finding.certainty.clone(),
+                advice: if stranger { STRANGER_ADVICE } else { &[] },
+                limits_of_sight: if stranger { STRANGER_LIMITS } else { &[] },
+                order,
+            };
+            let _: IncidentId = self.state.book.record(now, seq, &self.declared.account, entry);
+        }
+    }
+
+    /// A finding that stands in no rule file: blind, a broken journal, a refused key and the like.
+    #[expect(clippy::too_many_arguments, reason = "each is one thing the owner reads; a struct would name them twice")]
+    pub(super) fn built_in(
+        &mut self,
+        rule: &str,
+        cause: Cause,
+        scope: &str,
+        priority: Priority,
+        headline: &str,
+        line: String,
+        advice: &[&str],
+    ) {
+        let (now, seq) = self.moment();
+        let entry = Entry {
+            ruling: Ruling { rule, headline, priority, cause },
+            scope,
+            line,
+            certainty: String::new(),
+            advice,
+            limits_of_sight: &[],
+            order: None,
+        };
+        let _: IncidentId = self.state.book.record(now, seq, &self.declared.account, entry);
+    }
+
+    pub(super) fn order_facts(&self, subject: Subject, verdict: Verdict, placed: &Placed, notional: Dec) -> Facts {
+        let yes_no = |yes: bool| if yes { "yes" } else { "no" };
+        let mut facts = Facts { notional: Some(notional), ..Facts::default() }
+            .with(Field::Subject, subject.word())
+            .with(Field::Verdict, verdict.word())
+            .with(Field::Symbol, placed.symbol.as_str())
+            .with(Field::SymbolTraded, yes_no(self.trades(&placed.symbol)))
+            .with(Field::Side, placed.side.word())
+            .with(Field::OrderType, placed.order_type.word())
+            .with(Field::InsideLimits, yes_no(self.inside_limits(placed)))
+            .with(Field::BotConnected, yes_no(self.state.bots.any_connected()));
+        if let Some(asset) = quote_asset(&placed.symbol) {
+            facts = facts.with(Field::QuoteAsset, asset.as_str());
+        }
+        facts
+    }
+
+    fn trades(&self, symbol: &Symbol) -> bool {
+        self.declared.bots.values().any(|limits| limits.symbols.contains_key(symbol))
+    }
+
+    /// Whether some bot might have placed it, as far as a single order tells.
+    pub(super) fn inside_limits(&self, placed: &Placed) -> bool {
+        self.declared.bots.values().any(|limits| admit(limits, &Size::from(placed)).is_ok())
+    }
+
+    /// How sure we are that an order is a stranger's, and why.
+    pub(super) fn certainty(&self, verdict: Verdict, tag: TagCheck) -> String {
+        let missing: u64 = self.state.bots.iter().map(|(_, bot)| bot.missing).sum();
+        let silent = self.state.bots.iter().filter(|(_, bot)| bot.silent).count();
+        let mut reason = match (verdict, tag) {
+            (Verdict::Foreign, TagCheck::Absent) if self.declared.tagged_only => {
+                "Certain: every order of this account must carry a countersign, and this one has none.".to_owned()
+            }
+            (Verdict::Foreign, _) if self.state.bots.any_connected() => {
+                "No bot of yours announced it, though each was heard after it or waited for to the limit.".to_owned()
+            }
+            (Verdict::Foreign, _) => {
+                "No bot has spoken to countersign yet: it may be your own bot's or your own.".to_owned()
+            }
+            (Verdict::Replayed, _) => {
+                "Certain: the exchange shows two orders under one id; your bot announced one.".to_owned()
+            }
+            (Verdict::Divergent, _) => "Certain: the exchange shows other terms than your bot announced.".to_owned(),
+            (Verdict::Forged, _) => "Certain: the tag in its id does not verify under your key.".to_owned(),
+            (Verdict::Unissued, _) => {
+                "Certain: its tag verifies, but countersign never issued it. Someone holds the tag key.".to_owned()
+            }
+            (Verdict::Unlogged, _) => {
+                "Its tag is your bot's, but your bot never announced it: its log or its key is in other hands."
+                    .to_owned()
+            }
+            (
+                Verdict::Pending
+                | Verdict::Matched
+                | Verdict::ExchangeGenerated
+                | Verdict::PreExisting
+                | Verdict::Unproven,
+                _,
+            ) => "It cannot be explained by what the exchange shows.".to_owned(),
+        };
+        if missing > 0 {
+            reason.push_str(&format!(" {missing} records of your bots never arrived here; one may have been its."));
+        }
+        if silent > 0 {
+            reason.push_str(" A bot of yours has gone silent.");
+        }
+        reason
+    }
+
+    pub(super) fn access(&mut self, ticket: Ticket, evidence: &AccessEvidence) {
+        self.check_address(evidence);
+        self.effects.push(Effect::Answer { ticket, answer: Answer::Done });
+    }
+
+    pub(super) fn check_address(&mut self, evidence: &AccessEvidence) {
+        let address = evidence.address;
+        if self.declared.familiar_networks.iter().any(|network| network.contains(address)) {
+            return;
+        }
+        let now = self.now();
+        if self.state.addresses.get(&address).is_some_and(|told| now.since(*told) < ADDRESS_AGAIN_AFTER) {
+            return;
+        }
+        if self.state.addresses.len() >= ADDRESSES_MAX
+            && let Some(oldest) = self.state.addresses.iter().min_by_key(|(_, told)| **told).map(|(old, _)| *old)
+        {
+            self.state.addresses.remove(&oldest);
+        }
+        self.state.addresses.insert(address, now);
+        let (source, proves) = match evidence.source {
+            AccessSource::Venue => ("venue", "The exchange's own record shows it: this address reached the account."),
+            AccessSource::Mail => ("mail", "A mail from the exchange names it; a mail shows log-ins, not API calls."),
+            AccessSource::Host => ("host", "A log of your own host shows it: it proves what left that host only."),
+            AccessSource::BotEgress => (
+                "bot_egress",
+                "The bot itself reports it: its own way out changed, or its host is not the one you know.",
+            ),
+        };
+        let action = evidence.action.as_deref().map(|action| format!(" ({action})")).unwrap_or_default();
+        self.find(Finding {
+            facts: Facts::default().with(Field::Subject, Subject::Address.word()).with(Field::AddressSource, source),
+            scope: "",
+            line: format!("{address} at {} UTC{action}", evidence.at),
+            certainty: format!("{proves} Binance shows no address for API calls."),
+            order: None,
+        });
+    }
+
+    pub(super) fn acknowledge(&mut self, ticket: Ticket, by: &str, incident: IncidentId, shown: Option<u64>) {
+        let now = self.now();
+        let answer = match self.state.book.acknowledge(now, incident, by, shown) {
+            Ok(()) => Answer::Done,
+            Err(reason) => Answer::Refused { reason: reason.into() },
+        };
+        self.effects.push(Effect::Answer { ticket, answer });
+    }
+}
+
+/// The asset an incident's money is counted in. A symbol whose quote asset is not known counts in a unit of its own.
+pub(super) fn money_asset(symbol: &Symbol) -> Asset {
+    quote_asset(symbol).unwrap_or_else(|| Asset::new(&format!("quote of {symbol}")))
+}
+
+/// An order in one line: `SELL 1200 VIABTC LIMIT at 0.000026 (order 77, id web_1)`.
+pub(super) fn describe(key: &OrderKey, placed: &Placed) -> String {
+    let side = match placed.side {
+        Side::Buy => "BUY",
+        Side::Sell => "SELL",
+    };
+    let size = if placed.quote_quantity.is_positive() {
+        format!("for {} {}", placed.quote_quantity, money_asset(&key.0))
+    } else {
+        placed.quantity.to_string()
+    };
+    let price = match placed.order_type {
+        OrderType::Market => String::new(),
+        _ if placed.price.is_positive() => format!(" at {}", placed.price),
+        _ => format!(" at stop {}", placed.stop_price),
+    };
+    let id: String = placed.client_order_id.as_str().chars().take(40).collect();
+    format!("{side} {size} {} {}{price} (order {}, id {id})", key.0, placed.order_type, key.1)
+}

@@ -1,0 +1,185 @@
+//! The mirror: an intent or cancel that the bot says was accepted, and that the venue does not know. A hijacked client
+//! library answers with fake success; silence closes nothing, so the venue is asked, and asked again.
+
+use std::time::Duration;
+
+use crate::kernel::account::finding::Finding;
+use crate::kernel::account::{Kernel, Purpose, Timer};
+use crate::kernel::blotter::{Announced, Intent, IntentKey, OrderKey, Settled};
+use crate::kernel::event::{OrderRef, OrderSnapshot, ReadOutcome, ReadRequest};
+use crate::kernel::intent::{SendOutcome, Target};
+use crate::kernel::order::{OrderId, Symbol};
+use crate::kernel::rule::{Facts, Field, Subject};
+
+/// The venue's databases lag: a read that finds nothing is repeated after this.
+const LAG: Duration = Duration::from_secs(5);
+/// Failed reads are repeated at growing intervals; after this many the intent is unproven, and said to be.
+const FAILED_READS_MAX: u8 = 6;
+
+impl Kernel {
+    /// An intent should have been seen by now. If it was not, the venue is asked.
+    pub(super) fn mirror(&mut self, key: &IntentKey) {
+        let Some(intent) = self.state.blotter.intents.get(key) else { return };
+        if intent.settled != Settled::No {
+            return;
+        }
+        if self.is_met(intent) {
+            return self.mark_intent_seen(key);
+        }
+        if let Some(request) = self.mirror_request(key) {
+            self.ask(request, Purpose::Mirror(key.clone()));
+        }
+    }
+
+    /// A placement is met by its order, a cancel by its target's end, for whatever reason it ended.
+    fn is_met(&self, intent: &Intent) -> bool {
+        match &intent.announced {
+            Announced::Place { terms, .. } => self.state.blotter.holder(&terms.client_order_id).is_some(),
+            Announced::Cancel { terms, open } => match &terms.target {
+                Target::All => open.iter().all(|id| !self.is_open(&terms.symbol, *id)),
+                Target::Order(_) | Target::Client(_) => {
+                    self.target_key(&terms.symbol, &terms.target).is_some_and(|key| !self.is_open(&key.0, key.1))
+                }
+            },
+            // An amendment that did not come about leaves the order as it was said to be.
+            Announced::Amend { .. } => true,
+        }
+    }
+
+    fn is_open(&self, symbol: &Symbol, id: OrderId) -> bool {
+        self.state.blotter.orders.get(&(symbol.clone(), id)).is_some_and(|order| order.open)
+    }
+
+    fn target_key(&self, symbol: &Symbol, target: &Target) -> Option<OrderKey> {
+        match target {
+            Target::Order(id) => {
+                let key = (symbol.clone(), *id);
+                self.state.blotter.orders.contains_key(&key).then_some(key)
+            }
+            Target::Client(id) => self.state.blotter.order_of_client_id(symbol, id).cloned(),
+            Target::All => None,
+        }
+    }
+
+    pub(super) fn mirror_request(&self, key: &IntentKey) -> Option<ReadRequest> {
+        let (symbol, order) = match &self.state.blotter.intents.get(key)?.announced {
+            Announced::Place { terms, .. } => (terms.symbol.clone(), OrderRef::Client(terms.client_order_id.clone())),
+            Announced::Cancel { terms, open } => {
+                let order = match &terms.target {
+                    Target::Order(id) => OrderRef::Id(*id),
+                    Target::Client(id) => OrderRef::Client(id.clone()),
+                    Target::All => OrderRef::Id(*open.iter().find(|id| self.is_open(&terms.symbol, **id))?),
+                };
+                (terms.symbol.clone(), order)
+            }
+            Announced::Amend { .. } => return None,
+        };
+        Some(ReadRequest::Order { symbol, order })
+    }
+
+    pub(super) fn mirrored(&mut self, key: &IntentKey, outcome: ReadOutcome) {
+        let Some(intent) = self.state.blotter.intents.get(key) else { return };
+        if intent.settled != Settled::No {
+            return;
+        }
+        let is_cancel = matches!(intent.announced, Announced::Cancel { .. });
+        match outcome {
+            ReadOutcome::Order(snapshot) if is_cancel && !snapshot.status.is_terminal() => self.not_there(key),
+            ReadOutcome::Order(snapshot) => {
+                self.stream_missed(&snapshot);
+                self.mark_intent_seen(key);
+                // Of a cancel-all the next target may still be open.
+                if is_cancel && self.state.blotter.intents.get(key).is_some_and(|intent| !self.is_met(intent)) {
+                    if let Some(intent) = self.state.blotter.intents.get_mut(key) {
+                        intent.settled = Settled::No;
+                    }
+                    self.mirror(key);
+                }
+            }
+            ReadOutcome::NotFound => self.not_there(key),
+            ReadOutcome::Unknown { reason } => self.could_not_look(key, &reason),
+            ReadOutcome::OpenOrders(_) | ReadOutcome::Balances(_) => {}
+        }
+    }
+
+    fn not_there(&mut self, key: &IntentKey) {
+        let Some(intent) = self.state.blotter.intents.get_mut(key) else { return };
+        intent.failed_reads = 0;
+        intent.missing_reads += 1;
+        if intent.missing_reads < 2 {
+            return self.set_timer(LAG, Timer::Mirror(key.clone()));
+        }
+        intent.settled = Settled::Unseen;
+        self.tell_unseen(key);
+    }
+
+    pub(super) fn tell_unseen(&mut self, key: &IntentKey) {
+        let Some(intent) = self.state.blotter.intents.get(key) else { return };
+        let (subject, what) = match &intent.announced {
+            Announced::Place { terms, .. } => {
+                let size = terms.quantity.or(terms.quote_quantity).map(|size| size.to_string()).unwrap_or_default();
+                (Subject::Intent, format!("{} {size} {} (id {})", terms.side, terms.symbol, terms.client_order_id))
+            }
+            Announced::Cancel { terms, .. } => {
+                (Subject::CancelIntent, format!("the cancel of {:?} in {}", terms.target, terms.symbol))
+            }
+            Announced::Amend { symbol, target, .. } => {
+                (Subject::Intent, format!("the amendment of {target} in {symbol}"))
+            }
+        };
+        let (says, certainty) = match &intent.result {
+            Some(SendOutcome::Accepted { .. }) => (
+                "accepted",
+                "The exchange was asked twice, signed, and does not know it, though your bot was told it was taken: \
+                 your bot may be talking to somebody else.",
+            ),
+            Some(SendOutcome::Unknown) => ("unknown", "Your bot does not know either how it ended."),
+            None | Some(SendOutcome::Rejected { .. } | SendOutcome::NotSent) => {
+                ("nothing", "Your bot has not said how it ended.")
+            }
+        };
+        self.find(Finding {
+            facts: Facts::default()
+                .with(Field::Subject, subject.word())
+                .with(Field::Verdict, "unseen")
+                .with(Field::BotSays, says),
+            scope: "",
+            line: format!("{what}: announced by {} (seq {}), unknown to the exchange", key.0, key.1),
+            certainty: certainty.to_owned(),
+            order: None,
+        });
+    }
+
+    fn could_not_look(&mut self, key: &IntentKey, reason: &str) {
+        let Some(intent) = self.state.blotter.intents.get_mut(key) else { return };
+        intent.failed_reads += 1;
+        if intent.failed_reads < FAILED_READS_MAX {
+            let wait = LAG * 2_u32.pow(u32::from(intent.failed_reads));
+            return self.set_timer(wait, Timer::Mirror(key.clone()));
+        }
+        intent.settled = Settled::Unproven;
+        let line = format!("intent {} of {} was not seen, and could not be looked up: {reason}", key.1, key.0);
+        self.find(Finding {
+            facts: Facts::default()
+                .with(Field::Subject, Subject::Intent.word())
+                .with(Field::Verdict, crate::kernel::verdict::Verdict::Unproven.word()),
+            scope: "",
+            line,
+            certainty: "A failed read says nothing, neither that it is there nor that it is not.".to_owned(),
+            order: None,
+        });
+    }
+
+    /// A read shows an order, or its end, that the stream did not. Inside a gap that is what a gap means; outside, the
+    /// stream is not whole.
+    pub(super) fn stream_missed(&mut self, snapshot: &OrderSnapshot) {
+        let key = (snapshot.symbol.clone(), snapshot.order_id);
+        let known = self.state.blotter.orders.get(&key);
+        let news = known.is_none_or(|order| order.open == snapshot.status.is_terminal());
+        if news {
+            let line = format!("order {} of {}: the exchange says {}", key.1, key.0, snapshot.status);
+            self.difference(&line, snapshot.created_at);
+        }
+        self.order_read(snapshot);
+    }
+}

@@ -1,0 +1,293 @@
+//! The kernel of one account: blotter → verdict → rules → incident.
+//!
+//! `apply` takes one event and gives the effects. Timers that fell due are worked off first, so a shell may call it
+//! late or with a `Due` too many. The state is a plain value: a snapshot of it is an event of the journal.
+//!
+//! Invariant: the final verdict on an order is a function of what was said and shown, not of the order in which it
+//! arrived; waiting ends by the bots' watermark or by the cap, whichever comes first.
+
+mod finding;
+mod orders;
+mod requests;
+mod intents;
+mod mirror;
+mod audit;
+mod feed;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::blotter::{Blotter, IntentKey, OrderKey};
+use crate::kernel::book::Book;
+use crate::kernel::bots::Bots;
+use crate::kernel::coverage::Coverage;
+use crate::kernel::declared::Declared;
+use crate::kernel::event::{Effect, EffectId, Event, Fault, OrderRef, ReadRequest};
+use crate::kernel::order::Bot;
+use crate::kernel::pairs;
+use crate::kernel::rule::RuleSet;
+use crate::kernel::time::Time;
+
+pub use audit::Audit;
+pub use feed::Seen;
+pub use requests::Request;
+pub use status::{BotStatus, Status};
+
+/// Reads under way at once. One more waits for a while, then asks again.
+const READS_MAX: usize = 64;
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+pub struct Kernel {
+    declared: Declared,
+    rules: RuleSet,
+    state: State,
+    effects: Vec<Effect>,
+}
+
+/// Everything a kernel knows that is not configuration.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    now: Moment,
+    pub blotter: Blotter,
+    bots: Bots,
+    pub coverage: Coverage,
+    pub book: Book,
+    seen: Seen,
+    #[serde(with = "pairs")]
+    requests: BTreeMap<RequestKey, Request>,
+    /// Orders whose verdict waits for the bots' word.
+    pending: BTreeSet<OrderKey>,
+    pending_requests: BTreeSet<RequestKey>,
+    audit: Audit,
+    /// What each read under way is for.
+    #[serde(with = "pairs")]
+    reads: BTreeMap<EffectId, Purpose>,
+    timers: BTreeSet<(Time, Timer)>,
+    counts: Counts,
+    /// Foreign addresses told, and when: each is told once a day.
+    #[serde(with = "pairs")]
+    addresses: BTreeMap<std::net::IpAddr, Time>,
+}
+
+/// A cancel or an amendment: the order, and what tells two of one order apart.
+pub type RequestKey = (OrderKey, i64);
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Moment {
+    at: Time,
+    seq: u64,
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self { at: Time::EPOCH, seq: 0 }
+    }
+}
+
+/// Counters for `status`; no verdict rests on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub reports: u64,
+    pub echoes: u64,
+    pub kept_raw: u64,
+    pub intents: u64,
+    pub refused_requests: u64,
+}
+
+/// Each says when it fires; a timer whose reason is gone does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Timer {
+    /// Waiting for the bots' word on an order has lasted long enough.
+    Judge(OrderKey),
+    JudgeRequest(RequestKey),
+    /// An intent should have been seen at the venue by now.
+    Mirror(IntentKey),
+    Silence(Bot),
+    /// The next comparison by REST.
+    Audit,
+    /// The comparison found a difference; the venue's databases have had time to agree.
+    Recheck(OrderKey),
+    RecheckBalances,
+    /// The second copy of a frame should have come.
+    Echo,
+    /// Still blind: say it louder.
+    StillBlind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Purpose {
+    /// A fill was seen before the order itself.
+    Confirm(OrderKey),
+    Mirror(IntentKey),
+    AuditOrders,
+    AuditBalances,
+    Recheck(OrderKey),
+}
+
+impl Kernel {
+    pub fn new(declared: Declared, rules: RuleSet) -> Self {
+        Self::restored(declared, rules, State::default())
+    }
+
+    pub fn restored(declared: Declared, rules: RuleSet, mut state: State) -> Self {
+        declared.bots.keys().for_each(|bot| state.bots.declare(bot));
+        Self { declared, rules, state, effects: Vec::new() }
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// When `Due` is wanted, at the latest.
+    pub fn due(&self) -> Option<Time> {
+        self.state.timers.first().map(|(at, _)| *at)
+    }
+
+    #[must_use]
+    pub fn apply(&mut self, now: Time, seq: u64, event: Event) -> Vec<Effect> {
+        let last_at = self.state.now.at;
+        self.state.now = Moment { at: now.max(last_at), seq };
+        self.fire_timers();
+        match event {
+            Event::Started { .. } => self.started(last_at),
+            Event::Feed { connection, change } => self.feed(connection, change),
+            Event::Report { connection, report, tags, raw } => self.report(connection, report, tags, &raw),
+            Event::Kept { connection, reason, .. } => self.kept(connection, &reason),
+            Event::Intent { ticket, record } => self.intent(ticket, record),
+            Event::Read { effect, outcome } => self.read(effect, outcome),
+            Event::Access { ticket, evidence } => self.access(ticket, &evidence),
+            Event::Acknowledge { ticket, by, incident, shown } => self.acknowledge(ticket, &by, incident, shown),
+            Event::ConfirmPreExisting { ticket, by, digest } => self.confirm_pre_existing(ticket, &by, &digest),
+            Event::Refused { intents, access } => self.state.counts.refused_requests += intents + access,
+            Event::Fault(fault) => self.fault(&fault),
+            Event::Due => {}
+        }
+        let (now, _) = self.moment();
+        for notice in self.state.book.take_changes(now) {
+            self.effects.push(Effect::Tell(Box::new(notice)));
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn moment(&self) -> (Time, u64) {
+        (self.state.now.at, self.state.now.seq)
+    }
+
+    fn now(&self) -> Time {
+        self.state.now.at
+    }
+
+    fn set_timer(&mut self, after: Duration, timer: Timer) {
+        self.state.timers.insert((self.now() + after, timer));
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((at, timer)) = self.state.timers.first().cloned() {
+            if at > self.now() {
+                break;
+            }
+            self.state.timers.remove(&(at, timer.clone()));
+            match timer {
+                Timer::Judge(key) => self.rejudge(&key),
+                Timer::JudgeRequest(key) => self.rejudge_request(&key),
+                Timer::Mirror(key) => self.mirror(&key),
+                Timer::Silence(bot) => self.check_silence(&bot),
+                Timer::Audit => self.start_audit(),
+                Timer::Recheck(key) => self.recheck(&key),
+                Timer::RecheckBalances => self.compare_balances(),
+                Timer::Echo => self.check_echoes(),
+                Timer::StillBlind => self.check_still_blind(),
+            }
+        }
+    }
+
+    /// Asks for a read; the outcome comes back as an event that names this effect.
+    fn ask(&mut self, request: ReadRequest, purpose: Purpose) {
+        if self.state.reads.values().any(|asked| *asked == purpose) {
+            return;
+        }
+        if self.state.reads.len() >= READS_MAX {
+            let again = match purpose {
+                Purpose::Confirm(key) | Purpose::Recheck(key) => Timer::Recheck(key),
+                Purpose::Mirror(key) => Timer::Mirror(key),
+                Purpose::AuditOrders => Timer::Audit,
+                Purpose::AuditBalances => Timer::Audit,
+            };
+            return self.set_timer(READ_AGAIN_AFTER, again);
+        }
+        let index = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
+        self.state.reads.insert(EffectId { cause: self.state.now.seq, index }, purpose);
+        self.effects.push(Effect::Read(request));
+    }
+
+    fn order_request(key: &OrderKey) -> ReadRequest {
+        ReadRequest::Order { symbol: key.0.clone(), order: OrderRef::Id(key.1) }
+    }
+
+    /// The process starts: nothing is connected, every read under way is asked for again, and what was waited for
+    /// gets one more full wait, since the bots could not speak to us meanwhile.
+    fn started(&mut self, last_recorded: Time) {
+        self.state.coverage.restart(last_recorded);
+        let asked = std::mem::take(&mut self.state.reads);
+        for purpose in asked.into_values() {
+            self.ask(self.request_for(&purpose), purpose);
+        }
+        let now = self.now();
+        for key in self.state.pending.clone() {
+            let cap = self.declared.waits.pending_cap;
+            if let Some(order) = self.state.blotter.orders.get_mut(&key) {
+                order.deadline = order.deadline.max(now + cap);
+                self.set_timer(cap, Timer::Judge(key));
+            }
+        }
+        for key in self.state.pending_requests.clone() {
+            let cap = self.declared.waits.pending_cap;
+            if let Some(request) = self.state.requests.get_mut(&key) {
+                request.deadline = request.deadline.max(now + cap);
+                self.set_timer(cap, Timer::JudgeRequest(key));
+            }
+        }
+        self.restart_intents();
+        if let Some(since) = self.state.coverage.blind_since {
+            self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC"));
+        }
+    }
+
+    fn request_for(&self, purpose: &Purpose) -> ReadRequest {
+        match purpose {
+            Purpose::Confirm(key) | Purpose::Recheck(key) => Self::order_request(key),
+            Purpose::Mirror(key) => self.mirror_request(key).unwrap_or(ReadRequest::OpenOrders),
+            Purpose::AuditOrders => ReadRequest::OpenOrders,
+            Purpose::AuditBalances => ReadRequest::Balances,
+        }
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        use crate::kernel::incident::Priority;
+        use crate::kernel::rule::Cause;
+        let (rule, priority, headline, line) = match fault {
+            Fault::Unjournalled { effect } => {
+                let line = format!("an alert (cause {}) left before its cause was on disk", effect.cause);
+                ("unjournalled", Priority::Warning, "The journal's disk is slow or stuck", line)
+            }
+            Fault::BrokenJournal { detail } => {
+                ("broken_journal", Priority::Critical, "The journal is broken", detail.to_string())
+            }
+            Fault::ClockJump { by_ms } => {
+                let line = format!("the wall clock jumped by {by_ms} ms; journal time went on without it");
+                ("clock_jump", Priority::Warning, "This machine's clock jumped", line)
+            }
+            Fault::TaskEnded { task, detail } => {
+                ("task_ended", Priority::Critical, "A part of countersign stopped", format!("{task}: {detail}"))
+            }
+        };
+        self.built_in(rule, Cause::Watcher, rule, priority, headline, line, &[]);
+    }
+}

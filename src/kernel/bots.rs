@@ -1,0 +1,112 @@
+//! The bots' side of the account: sequences, what was answered, watermarks, silence.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::intent::{IntentRecord, Refusal, Registered};
+use crate::kernel::limits::Usage;
+use crate::kernel::order::Bot;
+use crate::kernel::time::Time;
+
+/// Answers kept for repeated records. An older repeat is a replay and says the last sequence.
+const ANSWERS_MAX: usize = 256;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Bots(BTreeMap<Bot, BotState>);
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct BotState {
+    pub last_seq: u64,
+    pub heard_at: Option<Time>,
+    /// An intent of this bot was once accepted: it is connected.
+    pub connected: bool,
+    pub silent: bool,
+    /// The latest nonce of ours that it echoed: everything it said before that is here.
+    pub watermark: Option<Time>,
+    pub missing: u64,
+    pub egress: Option<IpAddr>,
+    pub usage: Usage,
+    answers: VecDeque<(u64, IntentRecord, Result<Registered, Refusal>)>,
+}
+
+/// What a record's sequence says of it.
+pub enum Turn {
+    /// The next one, after `missing` that never came.
+    Next {
+        missing: u64,
+    },
+    /// Answered before, with the same content.
+    Repeat(Result<Registered, Refusal>),
+    Refused(Refusal),
+}
+
+impl Bots {
+    pub fn declare(&mut self, bot: &Bot) {
+        self.0.entry(bot.clone()).or_default();
+    }
+
+    pub fn state(&self, bot: &Bot) -> Option<&BotState> {
+        self.0.get(bot)
+    }
+
+    pub fn state_mut(&mut self, bot: &Bot) -> Option<&mut BotState> {
+        self.0.get_mut(bot)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Bot, &BotState)> {
+        self.0.iter()
+    }
+
+    pub fn any_connected(&self) -> bool {
+        self.0.values().any(|bot| bot.connected)
+    }
+
+    /// Every bot that speaks has said all it had to say before `seen`; `false` while no bot speaks.
+    pub fn have_passed(&self, seen: Time) -> bool {
+        let mut speaking = self.0.values().filter(|bot| bot.connected && !bot.silent).peekable();
+        speaking.peek().is_some() && speaking.all(|bot| bot.watermark.is_some_and(|watermark| watermark >= seen))
+    }
+}
+
+impl BotState {
+    pub fn turn(&self, record: &IntentRecord) -> Turn {
+        if record.seq > self.last_seq {
+            return Turn::Next { missing: record.seq - self.last_seq - 1 };
+        }
+        match self.answers.iter().find(|(seq, ..)| *seq == record.seq) {
+            Some((_, before, answer)) if same_content(before, record) => Turn::Repeat(answer.clone()),
+            Some(_) => Turn::Refused(Refusal::Conflict),
+            None => Turn::Refused(Refusal::Replay { last_seq: self.last_seq }),
+        }
+    }
+
+    /// Notes that the bot spoke; returns the nonce that its sequence has reached.
+    pub fn hear(&mut self, now: Time, record: &IntentRecord, missing: u64) -> Option<Time> {
+        // The first record a daemon ever sees may start anywhere: a gap needs something before it.
+        self.missing += if self.heard_at.is_some() { missing } else { 0 };
+        self.last_seq = record.seq;
+        self.heard_at = Some(now);
+        self.watermark = self.watermark.max(record.nonce.filter(|nonce| *nonce <= now));
+        self.watermark
+    }
+
+    pub fn remember(&mut self, record: IntentRecord, answer: Result<Registered, Refusal>) {
+        if self.answers.len() == ANSWERS_MAX {
+            self.answers.pop_front();
+        }
+        self.answers.push_back((record.seq, record, answer));
+    }
+}
+
+/// The same record told twice, whatever id the intake drew up for the second telling and whatever nonce it rode on.
+fn same_content(before: &IntentRecord, again: &IntentRecord) -> bool {
+    let comparable = |record: &IntentRecord| {
+        let mut record = record.clone();
+        record.nonce = None;
+        record.drop_issued_ids();
+        record
+    };
+    comparable(before) == comparable(again)
+}

@@ -1,0 +1,158 @@
+//! What the owner declared about an account: its bots and their limits, its networks, its waiting times. It stands
+//! in the configuration only, is journalled with it, and holds no secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Account, Asset, Bot, Symbol};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    pub account: Account,
+    pub bots: BTreeMap<Bot, Limits>,
+    /// Every order of this account must carry a countersign: there is no waiting for an untagged one.
+    pub tagged_only: bool,
+    pub familiar_networks: Vec<Network>,
+    pub waits: Waits,
+}
+
+/// How long the kernel waits for what may still come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// The hard cap on waiting for a bot's word about an untagged order.
+    pub pending_cap: Duration,
+    /// How long the intent of a locally computed countersign may take.
+    pub unlogged_after: Duration,
+    /// From when on an intent that the venue has not shown is looked up.
+    pub unseen_after: Duration,
+    /// A connected bot that says nothing for this long has gone silent.
+    pub silent_after: Duration,
+    /// The time between two comparisons by REST.
+    pub audit_every: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self {
+            pending_cap: Duration::from_secs(10),
+            unlogged_after: Duration::from_secs(10),
+            unseen_after: Duration::from_secs(10),
+            silent_after: Duration::from_secs(30),
+            audit_every: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The pre-trade limits of one bot: no intent clears outside them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The symbols it may trade, with the largest quantity of one order in the base asset.
+    pub symbols: BTreeMap<Symbol, SymbolLimit>,
+    /// By quote asset.
+    pub quote: BTreeMap<Asset, QuoteLimit>,
+    pub orders_per_minute: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SymbolLimit {
+    pub quote: Asset,
+    pub order_quantity: Dec,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuoteLimit {
+    pub order_notional: Dec,
+    pub notional_per_hour: Dec,
+}
+
+/// An address range in CIDR form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refused = || format!("{text:.60?} is not a network: write it like \"203.0.113.0/24\"");
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().map_err(|_| refused())?;
+        let widest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(widest), str::parse).map_err(|_| refused())?;
+        if prefix > widest {
+            return Err(refused());
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.to_string()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_own_addresses_only() {
+        for (network, address, inside) in [
+            ("203.0.113.0/24", "203.0.113.9", true),
+            ("203.0.113.0/24", "203.0.114.9", false),
+            ("203.0.113.7", "203.0.113.7", true),
+            ("203.0.113.7", "203.0.113.8", false),
+            ("0.0.0.0/0", "8.8.8.8", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("2001:db8::/32", "2001:db8:1::1", true),
+            ("203.0.113.0/24", "::ffff:203.0.113.9", true),
+        ] {
+            assert_eq!(network.parse::<Network>().unwrap().contains(address.parse().unwrap()), inside, "{network}");
+        }
+        for text in ["203.0.113.0/33", "203.0.113", "::/129", "1.2.3.4/", "home"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+}
