@@ -22,6 +22,19 @@ pub struct Declared {
     pub waits: Waits,
 }
 
+impl Declared {
+    /// An account of which nothing was declared yet: no bot, no familiar network.
+    pub fn nothing(account: Account) -> Self {
+        Self {
+            account,
+            bots: BTreeMap::new(),
+            tagged_only: false,
+            familiar_networks: Vec::new(),
+            waits: Waits::default(),
+        }
+    }
+}
+
 /// How long the kernel waits for what may still come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waits {

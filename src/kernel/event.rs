@@ -4,21 +4,28 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::account::State;
+use crate::kernel::declared::Declared;
 use crate::kernel::incident::{IncidentId, Notice};
 use crate::kernel::intent::{IntentRecord, IntentReply};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, ClientId, OrderId, OrderStatus, OrderType, Side, StpMode, Symbol, TimeInForce};
 use crate::kernel::report::{Balance, Peg, Report};
+use crate::kernel::rule::RuleSet;
 use crate::kernel::time::Time;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The process started, or started again; what was pending is asked for once more.
+    /// The process started, or started again, under this configuration (no secret stands in it). What was pending is
+    /// asked for once more.
     Started {
         version: Box<str>,
-        wall_at: Time,
+        declared: Box<Declared>,
+        rules: Box<RuleSet>,
     },
+    /// A snapshot: the whole state as it was, so that a start need not read everything before it.
+    Restored(Box<State>),
     Feed {
         connection: Connection,
         change: FeedChange,

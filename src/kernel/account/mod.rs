@@ -26,7 +26,7 @@ use crate::kernel::bots::Bots;
 use crate::kernel::coverage::Coverage;
 use crate::kernel::declared::Declared;
 use crate::kernel::event::{Effect, EffectId, Event, Fault, OrderRef, ReadRequest};
-use crate::kernel::order::Bot;
+use crate::kernel::order::{Account, Bot};
 use crate::kernel::pairs;
 use crate::kernel::rule::RuleSet;
 use crate::kernel::time::Time;
@@ -128,13 +128,14 @@ enum Purpose {
 }
 
 impl Kernel {
-    pub fn new(declared: Declared, rules: RuleSet) -> Self {
-        Self::restored(declared, rules, State::default())
-    }
-
-    pub fn restored(declared: Declared, rules: RuleSet, mut state: State) -> Self {
-        declared.bots.keys().for_each(|bot| state.bots.declare(bot));
-        Self { declared, rules, state, effects: Vec::new() }
+    /// Knows nothing, and declares nothing until the first `Started`.
+    pub fn new(account: Account) -> Self {
+        Self {
+            declared: Declared::nothing(account),
+            rules: RuleSet::default(),
+            state: State::default(),
+            effects: Vec::new(),
+        }
     }
 
     pub fn state(&self) -> &State {
@@ -156,7 +157,12 @@ impl Kernel {
         self.state.now = Moment { at: now.max(last_at), seq };
         self.fire_timers();
         match event {
-            Event::Started { .. } => self.started(last_at),
+            Event::Started { declared, rules, .. } => {
+                declared.bots.keys().for_each(|bot| self.state.bots.declare(bot));
+                (self.declared, self.rules) = (*declared, *rules);
+                self.started(last_at);
+            }
+            Event::Restored(state) => self.state = *state,
             Event::Feed { connection, change } => self.feed(connection, change),
             Event::Report { connection, report, tags, raw } => self.report(connection, report, tags, &raw),
             Event::Kept { connection, reason, .. } => self.kept(connection, &reason),

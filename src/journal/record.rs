@@ -1,0 +1,69 @@
+//! One row: what happened, what it led to, and the hash that ties it to the row before.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::kernel::event::{Effect, Event};
+use crate::kernel::order::Account;
+use crate::kernel::shared::{SharedEffect, SharedEvent};
+use crate::kernel::time::Time;
+
+/// The version of the rows this program writes. It reads no other.
+pub const VERSION: i64 = 1;
+
+/// The chain of what accounts have in common.
+pub const SHARED_CHAIN: &str = "_shared";
+
+/// How the body of a snapshot's row begins; the index of snapshots rests on it.
+pub const SNAPSHOT_START: &str = r#"{"event":"restored""#;
+
+/// What a chain starts from.
+pub const NO_HASH: Hash = [0; 32];
+
+pub type Hash = [u8; 32];
+
+/// A row on its way to the disk, and as it is read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub seq: u64,
+    pub chain: Box<str>,
+    pub at: Time,
+    pub body: String,
+    /// Empty where the event led to nothing, as a matched report does.
+    pub effects: String,
+}
+
+impl Record {
+    pub fn of_account(seq: u64, account: &Account, at: Time, event: &Event, effects: &[Effect]) -> Self {
+        Self { seq, chain: account.as_str().into(), at, body: json(event), effects: list(effects) }
+    }
+
+    pub fn of_shared(seq: u64, at: Time, event: &SharedEvent, effects: &[SharedEffect]) -> Self {
+        Self { seq, chain: SHARED_CHAIN.into(), at, body: json(event), effects: list(effects) }
+    }
+
+    /// The hash of this row after one of its chain with the hash `before`. Every field is length-prefixed, so that no
+    /// two rows can be read as the same bytes.
+    pub fn hash(&self, before: &Hash) -> Hash {
+        let mut hash = Sha256::new();
+        hash.update(before);
+        hash.update(VERSION.to_be_bytes());
+        hash.update(self.seq.to_be_bytes());
+        hash.update(self.at.micros().to_be_bytes());
+        for field in [self.chain.as_bytes(), self.body.as_bytes(), self.effects.as_bytes()] {
+            hash.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(field);
+        }
+        hash.finalize().into()
+    }
+}
+
+/// The effects of one event, as a row holds them.
+pub fn list<T: Serialize>(effects: &[T]) -> String {
+    if effects.is_empty() { String::new() } else { json(effects) }
+}
+
+/// The journal's types have string keys and finite numbers only, so they always serialise; a test writes each kind.
+fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}

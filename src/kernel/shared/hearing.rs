@@ -1,0 +1,163 @@
+//! What is said to the daemon in Telegram and what becomes of it, and what is wrong with a channel beside its posts:
+//! the half of the shared kernel that listens.
+
+use crate::kernel::card::quoted;
+use crate::kernel::channel::{Channel, ChatId};
+use crate::kernel::chat::{ChatUpdate, Command, Heard, PairingFailure, Refusal};
+use crate::kernel::incident::{IncidentId, IncidentState};
+use crate::kernel::order::Account;
+use crate::kernel::shared::{ChannelFault, Shared, SharedEffect, Show};
+use crate::kernel::telling::{Acknowledging, IncidentKey};
+use crate::kernel::time::Time;
+
+const HELP: &str = "/status: what countersign sees now\n/incidents: what is open\n\
+                    /ack ACCOUNT INCIDENT: you know of this incident, as far as its card here shows it\n/help: this";
+
+impl Shared {
+    pub(super) fn update(&mut self, now: Time, update: &ChatUpdate, effects: &mut Vec<SharedEffect>) {
+        let Some(config) = &self.config.telegram else { return };
+        match self.operators.hear(now, config, update) {
+            Heard::Nothing => {}
+            Heard::Command { user, chat, command } => self.command(now, user, chat, command, effects),
+            Heard::Refused { refusal, answer } => self.refuse(now, update, refusal, answer),
+            Heard::Paired { before, now: paired } => {
+                self.answer(now, paired.chat, "This chat is paired: alerts come here. /help says what you can ask.");
+                let left = before.filter(|before| before.chat != paired.chat);
+                let moved = if left.is_some() { ", and no longer the chat it was before" } else { "" };
+                let text = format!("Telegram was paired: chat {}, user {}{moved}.", paired.chat, paired.user);
+                self.report_on(now, Channel::Webhook, &text);
+                if let Some(left) = left {
+                    self.answer(now, left.chat, "This chat is no longer paired: another one was, with a new code.");
+                }
+                if before.is_none_or(|before| before.chat != paired.chat) {
+                    self.tell_telegram_anew();
+                }
+            }
+            Heard::NotPaired { user, chat, why } => {
+                let text = match why {
+                    PairingFailure::NoCode => "There is no valid code now. Make one with: countersign pair".into(),
+                    PairingFailure::Wrong { left: 1 } => "That is not the code. One try is left.".into(),
+                    PairingFailure::Wrong { left } => format!("That is not the code. {left} tries are left."),
+                    PairingFailure::Died => "That is not the code, and now it is void: countersign pair".into(),
+                };
+                self.answer(now, chat, &text);
+                if self.told.tell(now, &format!("pairing {user}")).is_some() {
+                    self.report(now, &format!("User {user} failed to pair chat {chat} with countersign."));
+                }
+            }
+        }
+    }
+
+    /// Another chat has seen nothing yet.
+    fn tell_telegram_anew(&mut self) {
+        for card in self.cards.values_mut() {
+            card.tellings.remove(&Channel::Telegram);
+        }
+    }
+
+    fn command(&mut self, now: Time, user: u64, chat: ChatId, command: Command, effects: &mut Vec<SharedEffect>) {
+        match command {
+            Command::Status => effects.push(SharedEffect::Show { chat, what: Show::Status }),
+            Command::Incidents => effects.push(SharedEffect::Show { chat, what: Show::Incidents }),
+            Command::Help => self.answer(now, chat, HELP),
+            Command::Unknown => self.answer(now, chat, &format!("There is no such command.\n{HELP}")),
+            Command::AcknowledgeWhat => self.answer(now, chat, "Which one? Like this: /ack ACCOUNT INCIDENT"),
+            Command::Acknowledge { account, incident } => {
+                match self.acknowledging(account.as_ref(), incident, user, chat) {
+                    Ok((key, pending)) => {
+                        let text = format!(
+                            "Acknowledging incident {incident} of {} as its card shows it (revision {}).",
+                            key.account, pending.shown
+                        );
+                        self.answer(now, chat, &text);
+                        effects.push(acknowledge(&key, &pending));
+                    }
+                    Err(refusal) => self.answer(now, chat, refusal),
+                }
+            }
+        }
+    }
+
+    /// An acknowledgement covers what this chat has shown, and nothing that came since.
+    fn acknowledging(
+        &mut self,
+        account: Option<&Account>,
+        incident: IncidentId,
+        user: u64,
+        chat: ChatId,
+    ) -> Result<(IncidentKey, Acknowledging), &'static str> {
+        let is_meant = |key: &IncidentKey| key.incident == incident && account.is_none_or(|name| key.account == *name);
+        let mut meant = self.cards.iter_mut().filter(|(key, _)| is_meant(key));
+        let (key, card) = meant.next().ok_or("No such incident is followed here. What is open: /incidents")?;
+        if meant.next().is_some() {
+            return Err("Several accounts have an incident of that number: /ack ACCOUNT INCIDENT");
+        }
+        if card.notice.state != IncidentState::Open {
+            return Err("That incident is not open any more.");
+        }
+        let shown = card.tellings.get(&Channel::Telegram).and_then(|telling| telling.shown.as_ref());
+        let shown = shown.filter(|shown| shown.named).ok_or("That incident has not been shown here yet.")?;
+        let pending = Acknowledging { shown: shown.revision, user, chat };
+        card.acknowledging = Some(pending.clone());
+        Ok((key.clone(), pending))
+    }
+
+    fn refuse(&mut self, now: Time, update: &ChatUpdate, refusal: Refusal, answer: bool) {
+        let who = update.user.map_or_else(|| "nobody in particular".into(), |user| format!("user {user}"));
+        let Some(untold) = self.told.tell(now, &format!("{who} {}: {}", update.chat, refusal.reason())) else {
+            return;
+        };
+        if answer {
+            self.answer(now, update.chat, &format!("Not carried out: {}. Please send it again.", refusal.reason()));
+        }
+        let more = if untold > 0 { format!(" And {untold} other refusals.") } else { String::new() };
+        let text = format!(
+            "Refused a Telegram message from {who} in chat {}: {}. It began: \"{}\".{more}",
+            update.chat,
+            refusal.reason(),
+            quoted(&update.text)
+        );
+        self.report(now, &text);
+    }
+
+    pub(super) fn fault(&mut self, now: Time, channel: Channel, fault: ChannelFault) {
+        let (subject, text) = match &fault {
+            ChannelFault::Conflict => (
+                "conflict",
+                "Somebody else reads the updates of our Telegram bot: your commands may be read and swallowed. If that \
+                 is not a second countersign of yours, the bot's token is stolen: revoke it with @BotFather."
+                    .to_owned(),
+            ),
+            ChannelFault::WebhookSet { host } => (
+                "webhook set",
+                format!(
+                    "Somebody set a webhook for our Telegram bot, to {}: commands no longer reach us. If that was not \
+                     you, the bot's token is stolen: revoke it with @BotFather.",
+                    quoted(host)
+                ),
+            ),
+            ChannelFault::TokenRefused => {
+                ("token", "Telegram refuses our bot's token: it was revoked, or is mistyped.".to_owned())
+            }
+            ChannelFault::Unreachable { reason } => {
+                ("unreachable", format!("Commands cannot be read from {channel}: {}.", quoted(reason)))
+            }
+        };
+        let Some(lane) = self.lanes.get_mut(&channel) else { return };
+        lane.fault = Some(fault);
+        if self.told.tell(now, &format!("{channel} {subject}")).is_some() {
+            let beside = if self.reaches(channel.other()) { channel.other() } else { channel };
+            self.report_on(now, beside, &text);
+        }
+    }
+}
+
+pub(super) fn acknowledge(key: &IncidentKey, pending: &Acknowledging) -> SharedEffect {
+    SharedEffect::Acknowledge {
+        account: key.account.clone(),
+        incident: key.incident,
+        shown: pending.shown,
+        by: format!("Telegram user {}", pending.user).into(),
+        chat: pending.chat,
+    }
+}
