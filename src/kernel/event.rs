@@ -8,7 +8,7 @@ use crate::kernel::incident::{IncidentId, Notice};
 use crate::kernel::intent::{IntentRecord, IntentReply};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, ClientId, OrderId, OrderStatus, OrderType, Side, StpMode, Symbol, TimeInForce};
-use crate::kernel::report::{Balance, Report};
+use crate::kernel::report::{Balance, Peg, Report};
 use crate::kernel::time::Time;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -230,6 +230,8 @@ pub struct OrderSnapshot {
     pub stp_mode: Option<StpMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_id: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peg: Option<Peg>,
     pub created_at: Time,
     /// Of the client id against these fields.
     pub tag: TagCheck,
