@@ -2,3 +2,5 @@
 
 pub mod kernel;
 pub mod tag;
+pub mod inlet;
+pub mod cli;
