@@ -52,10 +52,7 @@ pub async fn run(
     intake: Arc<Intake>,
     shutdown: CancellationToken,
 ) -> Result<(), HttpIntakeError> {
-    let address = listener.local_addr().map_err(HttpIntakeError::NoAddress)?;
-    if !address.ip().is_loopback() {
-        return Err(HttpIntakeError::NotLoopback(address));
-    }
+    loopback_only(listener.local_addr().map_err(HttpIntakeError::NoAddress)?)?;
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -82,6 +79,10 @@ pub async fn run(
     }
     while connections.join_next().await.is_some() {}
     Ok(())
+}
+
+fn loopback_only(address: SocketAddr) -> Result<(), HttpIntakeError> {
+    if address.ip().is_loopback() { Ok(()) } else { Err(HttpIntakeError::NotLoopback(address)) }
 }
 
 /// One answer into the empty buffer of a fresh connection; if even that does not fit, the end says enough.
@@ -222,4 +223,19 @@ fn json(status: u16, answer: &Value) -> Response<Body> {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_other_hosts_reach_is_refused() {
+        for address in ["127.0.0.1:80", "[::1]:80"] {
+            assert!(loopback_only(address.parse().unwrap()).is_ok());
+        }
+        for address in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80"] {
+            assert!(matches!(loopback_only(address.parse().unwrap()), Err(HttpIntakeError::NotLoopback(_))));
+        }
+    }
 }
