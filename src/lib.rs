@@ -1,4 +1,7 @@
 //! countersign: says which of an exchange account's trades its bot did not make.
 
 pub mod kernel;
+pub mod tag;
+pub mod inlet;
 pub mod journal;
+pub mod cli;

@@ -28,34 +28,7 @@ pub struct IntentRecord {
     pub strategy: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Box<str>>,
-    /// The intake issued the ids of the body, because the wire had none.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub issued: bool,
     pub body: IntentBody,
-}
-
-impl IntentRecord {
-    /// Takes out the ids that the intake drew up, for comparing what the bot itself said.
-    pub fn drop_issued_ids(&mut self) {
-        if !self.issued {
-            return;
-        }
-        let blank = ClientId::new("");
-        match &mut self.body {
-            IntentBody::Place(terms) => terms.client_order_id = blank,
-            IntentBody::Cancel(terms) => terms.client_order_id = None,
-            IntentBody::Amend(terms) => terms.client_order_id = None,
-            IntentBody::CancelReplace { cancel, place } => {
-                cancel.client_order_id = None;
-                place.client_order_id = blank;
-            }
-            IntentBody::List(list) => {
-                list.client_order_id = blank.clone();
-                list.legs.iter_mut().for_each(|leg| leg.client_order_id = blank.clone());
-            }
-            IntentBody::Result(_) | IntentBody::Heartbeat { .. } => {}
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +46,8 @@ pub enum IntentBody {
 /// An order as the bot will send it; `None` is "the bot does not set it".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderTerms {
-    /// Absent on the wire means "issue me one"; present from the intake on.
+    /// Absent on the wire means "issue me one"; present from the intake on. An issued id is a function of the record,
+    /// so the same record told twice has the same id.
     pub client_order_id: ClientId,
     pub symbol: Symbol,
     pub side: Side,

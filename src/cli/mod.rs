@@ -1,0 +1,3 @@
+//! The commands, one file each: what was typed is read, the daemon or a file asked, and the answer printed.
+
+pub mod access;

@@ -1,0 +1,7 @@
+//! What comes in: bytes are read, bounded and turned into checked values here, and nothing is decided.
+
+pub mod lines;
+pub mod unix;
+pub mod wire;
+pub mod intake;
+pub mod operator;
