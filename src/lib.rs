@@ -4,4 +4,5 @@ pub mod kernel;
 pub mod tag;
 pub mod inlet;
 pub mod journal;
+pub mod sim;
 pub mod cli;

@@ -1,0 +1,34 @@
+//! The simulated exchange: speaks what Binance spot speaks, so that unmodified clients work against it, and keeps a
+//! ledger of what really happened, by which everything else is judged. It never talks to the outside.
+//!
+//! Architecture invariant: everything but `listener`, `run` and the clients is pure: it is told the time and its
+//! chance comes from a seed.
+
+pub mod amount;
+pub mod seed;
+pub mod refusal;
+pub mod order;
+pub mod book;
+pub mod market;
+pub mod account;
+pub mod event;
+pub mod ledger;
+pub mod engine;
+mod matching;
+mod maker;
+pub mod params;
+pub mod filters;
+pub mod op;
+pub mod limits;
+pub mod trading;
+pub mod market_data;
+pub mod config;
+pub mod faults;
+pub mod session;
+pub mod delivery;
+pub mod exchange;
+mod firehose;
+mod control;
+pub mod listener;
+mod connection;
+pub mod run;

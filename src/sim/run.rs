@@ -1,0 +1,107 @@
+//! `countersign sim`: the simulated exchange alone, for anybody's client.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::kernel::time::Time;
+use crate::sim::config::{AccountSpec, SimConfig};
+use crate::sim::listener::serve;
+
+#[derive(Debug, Clone, Args)]
+pub struct SimArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    pub listen: SocketAddr,
+    /// Decides prices, ids and demo keys: the same seed gives the same exchange
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many demo accounts, each with a trading key and a read-only one
+    #[arg(long, default_value_t = 1)]
+    pub accounts: u32,
+    /// A JSON list of accounts with balances and keys, in place of the demo accounts
+    #[arg(long, conflicts_with = "accounts")]
+    pub accounts_file: Option<PathBuf>,
+    /// Milliseconds between two moves of the prices; 0 keeps them still
+    #[arg(long, default_value_t = 1_000)]
+    pub price_step_ms: u64,
+    /// Request weight an address may use in a minute
+    #[arg(long, default_value_t = 6_000)]
+    pub weight_per_minute: u32,
+    /// Orders an account may place in ten seconds
+    #[arg(long, default_value_t = 100)]
+    pub orders_per_10s: u32,
+    /// Seconds until a WebSocket connection is ended by the exchange
+    #[arg(long, default_value_t = 86_400)]
+    pub connection_life_s: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot read the accounts in {path}: {source}")]
+    AccountsFile { path: PathBuf, source: io::Error },
+    #[error("the accounts in {path} are not what they should be: {source}")]
+    AccountsJson { path: PathBuf, source: serde_json::Error },
+    #[error("the simulated exchange ended: {0}")]
+    Serve(#[source] io::Error),
+}
+
+/// Listens, says so on both outputs (a line for people, one JSON line for scripts), and serves until `shutdown`.
+pub async fn run(args: SimArgs, clock: fn() -> Time, shutdown: CancellationToken) -> Result<(), SimError> {
+    let config = config(&args, clock)?;
+    let address = args.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| SimError::Listen { address, source })?;
+    let bound = listener.local_addr().map_err(|source| SimError::Listen { address, source })?;
+    announce(bound, &config.accounts).map_err(SimError::Serve)?;
+    serve(listener, config, shutdown).await.map_err(SimError::Serve)
+}
+
+fn config(args: &SimArgs, clock: fn() -> Time) -> Result<SimConfig, SimError> {
+    let mut config = SimConfig::demo(args.seed, args.accounts, clock);
+    if let Some(path) = args.accounts_file.clone() {
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|source| SimError::AccountsFile { path: path.clone(), source })?;
+        let accounts = serde_json::from_str::<Vec<AccountSpec>>(&text);
+        config.accounts = accounts.map_err(|source| SimError::AccountsJson { path, source })?;
+    }
+    config.price_step = (args.price_step_ms > 0).then(|| Duration::from_millis(args.price_step_ms));
+    config.weight_per_minute = args.weight_per_minute;
+    config.orders_per_10s = args.orders_per_10s;
+    config.connection_life = Duration::from_secs(args.connection_life_s);
+    Ok(config)
+}
+
+/// These keys are made up here and open nothing else, so they are printed.
+fn announce(bound: SocketAddr, accounts: &[AccountSpec]) -> io::Result<()> {
+    let (rest, ws) = (format!("http://{bound}"), format!("ws://{bound}/ws-api/v3"));
+    let mut people = anstream::stderr();
+    writeln!(people, "Simulated exchange\n  REST       {rest}\n  WebSocket  {ws}")?;
+    for account in accounts {
+        writeln!(people, "Account {} (uid {})", account.name, account.uid)?;
+        for key in &account.keys {
+            let may = if key.trade { "reads and trades" } else { "reads" };
+            let secret = key.secret.as_deref().unwrap_or("(Ed25519: yours)");
+            writeln!(people, "  {} {may}\n    key     {}\n    secret  {secret}", key.name, key.api_key)?;
+        }
+    }
+    let rows: Vec<_> = accounts
+        .iter()
+        .map(|account| {
+            let keys = account.keys.iter().map(
+                |key| json!({ "name": key.name, "api_key": key.api_key, "secret": key.secret, "trade": key.trade }),
+            );
+            json!({ "account": account.uid, "name": account.name, "keys": keys.collect::<Vec<_>>() })
+        })
+        .collect();
+    let mut scripts = io::stdout().lock();
+    writeln!(scripts, "{}", json!({ "rest": rest, "ws": ws, "accounts": rows }))?;
+    scripts.flush()
+}
