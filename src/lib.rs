@@ -1,3 +1,5 @@
 //! countersign: says which of an exchange account's trades its bot did not make.
 
 pub mod kernel;
+pub mod inlet;
+pub mod outlet;
