@@ -149,10 +149,12 @@ fn next_update_after(update: &Update) -> i64 {
 
 /// `None` for what is no message of a chat: nothing of it can be a command.
 fn chat_update(update: &Update) -> Option<ChatUpdate> {
-    let (message, edited) = match &update.kind {
-        UpdateKind::Message(message) | UpdateKind::ChannelPost(message) => (message, false),
-        UpdateKind::EditedMessage(message) | UpdateKind::EditedChannelPost(message) => (message, true),
-        _ => return None,
+    let (message, edited) = if let UpdateKind::Message(message) | UpdateKind::ChannelPost(message) = &update.kind {
+        (message, false)
+    } else if let UpdateKind::EditedMessage(message) | UpdateKind::EditedChannelPost(message) = &update.kind {
+        (message, true)
+    } else {
+        return None;
     };
     Some(ChatUpdate {
         update_id: update.id.0.into(),
