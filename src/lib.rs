@@ -3,6 +3,7 @@
 pub mod kernel;
 pub mod tag;
 pub mod inlet;
+pub mod outlet;
 pub mod journal;
 pub mod sim;
 pub mod cli;

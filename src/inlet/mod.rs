@@ -5,3 +5,4 @@ pub mod unix;
 pub mod wire;
 pub mod intake;
 pub mod operator;
+pub mod telegram;

@@ -104,11 +104,12 @@ impl Shared {
 
     fn refuse(&mut self, now: Time, update: &ChatUpdate, refusal: Refusal, answer: bool) {
         let who = update.user.map_or_else(|| "nobody in particular".into(), |user| format!("user {user}"));
-        let Some(untold) = self.told.tell(now, &format!("{who} {}: {}", update.chat, refusal.reason())) else {
-            return;
-        };
+        let whose = update.user.map_or_else(|| format!("chat {}", update.chat), |_| who.clone());
+        let subject = if answer { format!("{whose}: {}", refusal.reason()) } else { whose };
+        let Some(untold) = self.told.tell(now, &subject) else { return };
         if answer {
-            self.answer(now, update.chat, &format!("Not carried out: {}. Please send it again.", refusal.reason()));
+            let advice = if refusal == Refusal::Stale { "Send it again." } else { "To pair it: countersign pair" };
+            self.answer(now, update.chat, &format!("Not carried out: {}. {advice}", refusal.reason()));
         }
         let more = if untold > 0 { format!(" And {untold} other refusals.") } else { String::new() };
         let text = format!(

@@ -1,0 +1,4 @@
+//! Where effects leave. An outlet does what it is told and decides nothing.
+
+pub mod telegram;
+pub mod webhook;
