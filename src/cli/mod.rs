@@ -1,0 +1,3 @@
+//! The commands: data to stdout, everything else to stderr.
+
+pub mod decode;
