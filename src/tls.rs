@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 pub const MESSAGE_MAX: usize = 1 << 20;
 const WRITE_BUFFER_MAX: usize = 256 << 10;
 const READ_BUFFER: usize = 16 << 10;
+const ADDRESS_WITHIN: Duration = Duration::from_secs(3);
 const HTTP_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const HTTP_ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -99,8 +100,7 @@ async fn open(url: &str, tls: &Arc<ClientConfig>) -> Result<Socket, ConnectError
     };
     let host = parsed.host_str().ok_or_else(address)?.trim_matches(['[', ']']).to_owned();
     let port = parsed.port_or_known_default().ok_or_else(address)?;
-    let tcp = TcpStream::connect((host.as_str(), port)).await?;
-    tcp.set_nodelay(true)?;
+    let tcp = reach(&host, port).await?;
     let stream: Box<dyn Duplex> = if encrypted {
         let name = ServerName::try_from(host).map_err(|_| address())?;
         Box::new(TlsConnector::from(tls.clone()).connect(name, tcp).await?)
@@ -116,6 +116,22 @@ async fn open(url: &str, tls: &Arc<ClientConfig>) -> Result<Socket, ConnectError
         }
         Err(error) => Err(ConnectError::Websocket(Box::new(error))),
     }
+}
+
+/// Tries the host's addresses in turn, each for a while: a dead one (often the IPv6 one) must not use up the limit.
+async fn reach(host: &str, port: u16) -> std::io::Result<TcpStream> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match tokio::time::timeout(ADDRESS_WITHIN, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                tcp.set_nodelay(true)?;
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = std::io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failure)
 }
 
 fn websocket_limits() -> WebSocketConfig {

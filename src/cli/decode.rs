@@ -57,7 +57,8 @@ pub fn decode(mut input: impl BufRead, json: bool, mut out: impl Write) -> io::R
             writeln!(out)?;
         } else {
             match &reading {
-                Ok(frame) => writeln!(out, "{number}: {}", sentence(frame))?,
+                // A terminal must not obey what stands in a frame.
+                Ok(frame) => writeln!(out, "{number}: {}", sentence(frame).replace(char::is_control, "\u{fffd}"))?,
                 Err(kept) => writeln!(out, "{number}: kept raw: {kept}")?,
             }
         }
@@ -222,4 +223,60 @@ fn position_sentence(position: &AccountPosition) -> String {
 
 fn balance_sentence(what: &str, update: &BalanceUpdate) -> String {
     format!("{what} {} {}, {} UTC", update.delta, update.asset, update.cleared_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAMES: &[u8] = include_bytes!("../../fixtures/frames/binance_spot.jsonl");
+    const DECODED: &str = include_str!("../../fixtures/frames/binance_spot.decoded.jsonl");
+
+    fn decoded(input: &[u8], json: bool) -> (Vec<String>, bool) {
+        let mut out = Vec::new();
+        let any_kept = decode(input, json, &mut out).unwrap();
+        (String::from_utf8(out).unwrap().lines().map(str::to_owned).collect(), any_kept)
+    }
+
+    #[test]
+    fn reads_each_kind_of_frame_as_before() {
+        let (lines, any_kept) = decoded(FRAMES, true);
+        for (line, expected) in lines.iter().zip(DECODED.lines()) {
+            assert_eq!(line, expected);
+        }
+        assert_eq!(lines.len(), DECODED.lines().count());
+        assert!(any_kept);
+    }
+
+    #[test]
+    fn gives_one_object_for_every_line_whatever_it_holds() {
+        let long = [b"{\"e\":\"".as_slice(), &vec![b'x'; (LINE_MAX as usize) + 10], b"\"}\n{\"e\":\"serverShutdown\"}"]
+            .concat();
+        for (input, reasons) in [
+            (b"".as_slice(), vec![]),
+            (b"\n", vec!["an empty line"]),
+            (b"\r\n\n", vec!["an empty line", "an empty line"]),
+            (b"\xff\n{}", vec!["not UTF-8", "neither an event nor a response"]),
+            (b"{\"e\":\"serverShutdown\"}\r\n[]", vec!["", "the frame is a list, not an object"]),
+            (&long, vec!["longer than 1 MiB, which no frame is", ""]),
+        ] {
+            let (lines, any_kept) = decoded(input, true);
+            let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let found: Vec<&str> = objects.iter().map(|object| object["reason"].as_str().unwrap_or("")).collect();
+            assert_eq!(found, reasons);
+            assert_eq!(any_kept, reasons.iter().any(|reason| !reason.is_empty()));
+            assert!(objects.iter().enumerate().all(|(place, object)| object["line"] == place as u64 + 1));
+        }
+    }
+
+    #[test]
+    fn speaks_to_people() {
+        let (lines, _) = decoded(FRAMES, false);
+        assert_eq!(
+            lines[1],
+            "2: SELL 0.01 BTCUSDT LIMIT at 60000, TRADE (PARTIALLY_FILLED), filled 0.004, last 0.004 at 60000, \
+             order 41 id \"cs1-a\", 2025-11-24 16:00:00.104 UTC"
+        );
+        assert_eq!(lines[27], "28: kept raw: executionReport: execution type TRADE with order status CANCELED");
+    }
 }

@@ -23,7 +23,7 @@ use crate::kernel::report::Report;
 use crate::kernel::time::Time;
 use crate::tls::{self, ConnectError, Socket};
 use crate::venue::binance::request::{self, Get};
-use crate::venue::binance::{self, ApiCredential, snapshot};
+use crate::venue::binance::{self, ApiCredential, Kept, snapshot};
 use crate::venue::budget;
 use crate::venue::pair::{Command, Pair};
 use crate::venue::server_time::ServerTime;
@@ -386,14 +386,12 @@ impl<C: Fn() -> Time + Clone + Send + Sync + 'static> Line<C> {
         match received {
             Some(Ok(Message::Text(text))) => {
                 let delivery = session.handle_frame(self.shared.now(), binance::read(&text));
-                let Some(delivery) = delivery else { return Ok(()) };
-                self.deliver(session, delivery, text.as_str().to_owned()).await
+                self.pass_on(session, delivery, || text.as_str().to_owned()).await
             }
             Some(Ok(Message::Binary(bytes))) => {
-                session.handle_heard();
-                let reason = "a binary frame; JSON was asked for. Kept as hexadecimal".into();
-                let raw = data_encoding::HEXLOWER.encode(&bytes);
-                self.deliver(session, Delivery::Kept { seat: None, reason }, raw).await
+                let kept = Kept::new("a binary frame, where JSON was asked for; kept as hexadecimal");
+                let delivery = session.handle_frame(self.shared.now(), Err(kept));
+                self.pass_on(session, delivery, || data_encoding::HEXLOWER.encode(&bytes)).await
             }
             // A ping is answered by the library with the next read or flush.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
@@ -415,8 +413,14 @@ impl<C: Fn() -> Time + Clone + Send + Sync + 'static> Line<C> {
         }
     }
 
-    async fn deliver(&self, session: &mut Session, delivery: Delivery, raw: String) -> Result<(), Stopped> {
-        let connection = self.connection;
+    async fn pass_on(
+        &self,
+        session: &mut Session,
+        delivery: Option<Delivery>,
+        raw: impl FnOnce() -> String,
+    ) -> Result<(), Stopped> {
+        let Some(delivery) = delivery else { return Ok(()) };
+        let (connection, raw) = (self.connection, raw());
         let event = match delivery {
             Delivery::Report { seat, report } => {
                 StreamEvent::Report { connection, account: self.shared.account(seat), report, raw }

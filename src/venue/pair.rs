@@ -205,3 +205,180 @@ const fn mixed(number: u64) -> u64 {
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench {
+        pair: Pair,
+        now: Time,
+    }
+
+    const SEAT: Seat = Seat(0);
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = Time::from_millis(0);
+            Self { pair: Pair::new(now, 7, 1), now }
+        }
+
+        fn commands(&mut self) -> Vec<Command> {
+            std::iter::from_fn(|| self.pair.poll(self.now)).collect()
+        }
+
+        /// Two live and stable connections, 7 and 8.
+        fn live() -> Self {
+            let mut bench = Self::new();
+            bench.commands();
+            for connection in [7, 8] {
+                bench.pair.handle_live(bench.now, Connection(connection), SEAT);
+            }
+            bench.now = bench.now + seconds(60);
+            bench
+        }
+
+        /// Moves to the next attempt, at most `within`.
+        fn next(&mut self, within: Duration) -> Vec<Command> {
+            let due = self.pair.poll_timeout().expect("something is due");
+            assert!(due.since(self.now) <= within, "due in {:?}", due.since(self.now));
+            self.now = due.max(self.now);
+            self.commands()
+        }
+    }
+
+    fn open(connection: u64, slot: usize) -> Command {
+        Command::Open { connection: Connection(connection), slot }
+    }
+
+    fn retire(connection: u64) -> Command {
+        Command::Retire { connection: Connection(connection) }
+    }
+
+    #[test]
+    fn opens_two_and_then_rests() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.commands(), [open(7, 0), open(8, 1)]);
+        assert_eq!(bench.pair.poll_timeout(), None);
+        bench.now = bench.now + seconds(100_000);
+        assert_eq!(bench.commands(), []);
+    }
+
+    #[test]
+    fn makes_before_it_breaks() {
+        let mut bench = Bench::live();
+        bench.pair.handle_replace(bench.now, Connection(7));
+        assert_eq!(bench.next(JITTER), [open(9, 0)]);
+        bench.pair.handle_ended(bench.now, Connection(9));
+        assert_eq!(bench.commands(), [], "the old one goes on while the new one fails");
+        assert_eq!(bench.next(BACKOFF_FIRST), [open(10, 0)]);
+        bench.pair.handle_live(bench.now, Connection(10), SEAT);
+        assert_eq!(bench.commands(), [retire(7)]);
+        bench.pair.handle_lost(Connection(7), SEAT);
+        bench.pair.handle_ended(bench.now, Connection(7));
+        assert_eq!(bench.commands(), []);
+        assert_eq!(bench.pair.poll_timeout(), None);
+    }
+
+    #[test]
+    fn keeps_the_old_one_while_it_carries_more() {
+        let mut bench = Bench::live();
+        bench.pair.handle_live(bench.now, Connection(7), Seat(1));
+        bench.pair.handle_replace(bench.now, Connection(7));
+        assert_eq!(bench.next(JITTER), [open(9, 0)]);
+        bench.pair.handle_live(bench.now, Connection(9), SEAT);
+        assert_eq!(bench.commands(), [], "account 1 is not on the new one");
+        bench.pair.handle_live(bench.now, Connection(9), Seat(1));
+        assert_eq!(bench.commands(), [retire(7)]);
+    }
+
+    #[test]
+    fn both_can_be_replaced_at_once_and_a_replacement_can_be_replaced() {
+        let mut bench = Bench::live();
+        bench.pair.handle_replace(bench.now, Connection(7));
+        bench.pair.handle_replace(bench.now, Connection(8));
+        bench.now = bench.now + JITTER;
+        assert_eq!(bench.commands(), [open(9, 0), open(10, 1)]);
+        bench.pair.handle_replace(bench.now, Connection(9));
+        assert_eq!(bench.next(BACKOFF_FIRST), [open(11, 0)]);
+        bench.pair.handle_replace(bench.now, Connection(11));
+        assert_eq!(bench.pair.poll_timeout(), None, "three in one slot are enough");
+        for connection in [10, 11] {
+            bench.pair.handle_live(bench.now, Connection(connection), SEAT);
+        }
+        assert_eq!(bench.commands(), [retire(8)]);
+    }
+
+    #[test]
+    fn reconnects_at_once_then_ever_more_slowly_then_afresh() {
+        let mut bench = Bench::live();
+        bench.pair.handle_ended(bench.now, Connection(7));
+        assert_eq!(bench.next(JITTER), [open(9, 0)]);
+        let mut number = 9;
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            bench.pair.handle_ended(bench.now, Connection(number));
+            waits.push(bench.pair.poll_timeout().unwrap().since(bench.now));
+            number += 1;
+            assert_eq!(bench.next(BACKOFF_MAX), [open(number, 0)]);
+        }
+        for (failures, wait) in waits.iter().enumerate() {
+            let full = BACKOFF_FIRST.saturating_mul(1 << failures).min(BACKOFF_MAX);
+            assert!(*wait >= full / 2 && *wait <= full, "{failures}: {wait:?}");
+        }
+        bench.pair.handle_live(bench.now, Connection(number), SEAT);
+        bench.now = bench.now + STABLE_AFTER;
+        bench.pair.handle_ended(bench.now, Connection(number));
+        assert_eq!(bench.next(JITTER), [open(number + 1, 0)]);
+    }
+
+    #[test]
+    fn attempts_stay_inside_the_budget_whatever_happens() {
+        let mut bench = Bench::new();
+        let mut opened = Vec::new();
+        let end = bench.now + seconds(3_600);
+        // Each connection goes live and ends at once after the time that counts as stable: no backoff applies.
+        while bench.now < end {
+            for command in bench.commands() {
+                let Command::Open { connection, .. } = command else { continue };
+                opened.push(bench.now);
+                let long_ago = bench.now - STABLE_AFTER;
+                bench.pair.handle_live(long_ago, connection, SEAT);
+                bench.pair.handle_ended(bench.now, connection);
+            }
+            bench.now = bench.pair.poll_timeout().expect("it tries again").max(bench.now + Duration::from_millis(1));
+        }
+        for (place, at) in opened.iter().enumerate().skip(ATTEMPTS_MAX) {
+            assert!(at.since(opened[place - ATTEMPTS_MAX]) >= ATTEMPTS_WINDOW);
+        }
+        assert!(opened.len() > 1_000);
+    }
+
+    #[test]
+    fn a_hold_keeps_it_from_knocking() {
+        let mut bench = Bench::live();
+        bench.pair.handle_hold(bench.now + seconds(90));
+        bench.pair.handle_hold(bench.now + seconds(5));
+        bench.pair.handle_ended(bench.now, Connection(8));
+        assert_eq!(bench.pair.poll_timeout(), Some(bench.now + seconds(90)));
+        bench.now = bench.now + seconds(89);
+        assert_eq!(bench.commands(), []);
+        assert_eq!(bench.next(seconds(1)), [open(9, 1)]);
+    }
+
+    #[test]
+    fn jitter_comes_from_the_seed_alone() {
+        let waits = |seed| {
+            let mut pair = Pair::new(Time::EPOCH, 1, seed);
+            while pair.poll(Time::EPOCH).is_some() {}
+            pair.handle_ended(Time::EPOCH, Connection(1));
+            pair.poll_timeout()
+        };
+        assert_eq!(waits(1), waits(1));
+        assert_ne!(waits(1), waits(2));
+    }
+}

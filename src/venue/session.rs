@@ -163,8 +163,8 @@ impl Session {
         }
         let seats = self.seats.iter().filter_map(|seat| match seat {
             SeatState::Waiting { until, .. } => Some(*until),
-            SeatState::Asked { at, .. } => Some(*at + self.settings.answer_within),
-            SeatState::Live { .. } | SeatState::Dead => None,
+            SeatState::Asked { at, .. } if !self.replacing => Some(*at + self.settings.answer_within),
+            SeatState::Asked { .. } | SeatState::Live { .. } | SeatState::Dead => None,
         });
         let listing = match self.listing {
             Listing::Due { at, .. } => at,
@@ -175,6 +175,7 @@ impl Session {
         seats.chain(silence).chain(replace).chain([self.ping_at, listing]).min()
     }
 
+    /// Does what is due; nothing, where it is called early.
     pub fn handle_timeout(&mut self, now: Time) {
         if self.over {
             return;
@@ -218,21 +219,21 @@ impl Session {
         match frame {
             Ok(Frame::Event { subscription, report }) => Some(match self.seat_of(subscription) {
                 Some(seat) => Delivery::Report { seat, report },
-                None => Delivery::Kept { seat: None, reason: no_account(subscription) },
+                None => self.kept(no_account(subscription)),
             }),
             Ok(Frame::Terminated { subscription }) => match self.seat_of(subscription) {
                 Some(seat) => {
                     self.lose(seat, "the venue ended the stream");
                     None
                 }
-                None => Some(Delivery::Kept { seat: None, reason: no_account(subscription) }),
+                None => Some(self.kept(no_account(subscription))),
             },
             Ok(Frame::Shutdown) => {
                 self.replace("the server announced its shutdown");
                 None
             }
             Ok(Frame::Response(response)) => self.handle_response(now, response),
-            Err(kept) => Some(Delivery::Kept { seat: self.only_seat(), reason: kept.reason }),
+            Err(kept) => Some(self.kept(kept.reason)),
         }
     }
 
@@ -274,8 +275,8 @@ impl Session {
                 self.seats[seat.0] = SeatState::Asked { id, at: now, failures };
                 self.actions.push_back(Action::Subscribe { id, seat });
             }
+            // Its answer may still come, and then the feed lives until the replacement does.
             SeatState::Asked { at, .. } if now >= at + self.settings.answer_within => {
-                self.seats[seat.0] = SeatState::Dead;
                 self.replace("no answer to a subscription");
             }
             SeatState::Waiting { .. } | SeatState::Asked { .. } | SeatState::Live { .. } | SeatState::Dead => {}
@@ -317,8 +318,11 @@ impl Session {
         };
         let found = self.seats.iter().enumerate().find_map(|(place, seat)| Some((Seat(place), asked(seat)?)));
         let Some((seat, failures)) = found else {
-            let reason = format!("an answer (status {}) to a request that is not open", response.status);
-            return Some(Delivery::Kept { seat: None, reason: reason.into() });
+            if id.is_some_and(|id| (1..=self.last_id).contains(&id)) {
+                // The late answer to a listing that was given up.
+                return None;
+            }
+            return Some(self.kept(unasked(&response)));
         };
         match response.outcome {
             Ok(Answer::Subscribed(subscription)) => self.seat_live(seat, subscription),
@@ -332,15 +336,14 @@ impl Session {
     }
 
     fn handle_listed(&mut self, now: Time, failures: u32, response: &Response) {
+        self.listing = Listing::Due { at: now + self.settings.list_every, failures };
         let listed = match &response.outcome {
             Ok(Answer::Subscriptions(listed)) => listed,
             Ok(Answer::Subscribed(_) | Answer::ServerTime(_) | Answer::Other) => {
                 return self.listing_failed(now, failures);
             }
-            Err(error) => {
-                self.hold_if_told(response.status, error);
-                return self.listing_failed(now, failures);
-            }
+            Err(error) if self.hold_if_told(now, response.status, error).is_some() => return,
+            Err(_) => return self.listing_failed(now, failures),
         };
         self.listing = Listing::Due { at: now + self.settings.list_every, failures: 0 };
         for place in 0..self.seats.len() {
@@ -362,7 +365,7 @@ impl Session {
         let failures = failures.saturating_add(1);
         let mut wait = retry_delay(failures);
         let mut for_clock = false;
-        if let Some(pause) = self.hold_if_told(status, &error) {
+        if let Some(pause) = self.hold_if_told(now, status, &error) {
             wait = pause;
         } else if error.code == -1021 {
             (wait, for_clock) = (wait.max(CLOCK_WITHIN), true);
@@ -375,9 +378,18 @@ impl Session {
         self.seats[seat.0] = SeatState::Waiting { until: now + wait, failures, for_clock };
     }
 
-    fn hold_if_told(&mut self, status: i64, error: &VenueError) -> Option<Duration> {
+    /// Asking on while told to wait would prolong a ban: nothing is asked on this connection until it is over.
+    fn hold_if_told(&mut self, now: Time, status: i64, error: &VenueError) -> Option<Duration> {
         let status = u16::try_from(status).ok().filter(|status| budget::is_refusal(*status))?;
         let pause = budget::pause(status, error.retry_after);
+        if let Listing::Due { at, .. } = &mut self.listing {
+            *at = (*at).max(now + pause);
+        }
+        for seat in &mut self.seats {
+            if let SeatState::Waiting { until, .. } = seat {
+                *until = (*until).max(now + pause);
+            }
+        }
         self.actions.push_back(Action::Hold { pause });
         Some(pause)
     }
@@ -426,6 +438,10 @@ impl Session {
         }
     }
 
+    fn kept(&self, reason: Box<str>) -> Delivery {
+        Delivery::Kept { seat: self.only_seat(), reason }
+    }
+
     fn only_seat(&self) -> Option<Seat> {
         (self.seats.len() == 1).then_some(Seat(0))
     }
@@ -445,9 +461,21 @@ fn retry_delay(failures: u32) -> Duration {
     RETRY_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(RETRY_MAX)
 }
 
+/// Such as the venue's word, without an id, that it revoked a session.
+fn unasked(response: &Response) -> Box<str> {
+    let said = match &response.outcome {
+        Ok(_) => String::new(),
+        Err(error) => format!(", code {}: {:.100}", error.code, error.message),
+    };
+    format!("an answer to no open request (status {}{said})", response.status).into()
+}
+
 fn no_account(subscription: Option<u64>) -> Box<str> {
     match subscription {
         Some(id) => format!("no account has subscription {id} on this connection").into(),
         None => "the event names no subscription, and this connection has several accounts".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,3 +121,66 @@ pub fn read_error(fields: &Fields<'_>) -> Result<VenueError, Kept> {
         retry_after: wait.map(|(until, server)| until.since(server)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FRAMES: &str = include_str!("../../../fixtures/frames/binance_spot.jsonl");
+
+    #[test]
+    fn a_cancel_names_its_order_in_the_other_field() {
+        let cancel = FRAMES.lines().find(|line| line.contains(r#""x":"CANCELED","X":"CANCELED""#)).unwrap();
+        let Ok(Frame::Event { subscription: Some(0), report: Report::Execution(report) }) = read(cancel) else {
+            panic!("a cancel is an event");
+        };
+        assert_eq!(report.client_order_id.as_str(), "cs1-a");
+        assert_eq!(report.request_client_order_id.unwrap().as_str(), "web_cancel");
+        assert_eq!(report.trade_id, None);
+    }
+
+    #[test]
+    fn field_order_does_not_matter() {
+        let forward = r#"{"subscriptionId":2,"event":{"e":"balanceUpdate","E":1,"a":"BTC","d":"1.50","T":2}}"#;
+        let backward = r#"{"event":{"T":2,"d":"1.5","a":"BTC","E":1,"e":"balanceUpdate"},"subscriptionId":2}"#;
+        assert!(read(forward).is_ok());
+        assert_eq!(read(forward), read(backward));
+    }
+
+    /// What a hostile or broken sender can make of a frame: bytes changed, cut out, or doubled.
+    fn mutated(line: &str, edits: &[(usize, u8, u8)]) -> String {
+        let mut bytes = line.as_bytes().to_vec();
+        for (place, kind, byte) in edits {
+            let place = place % bytes.len().max(1);
+            match (kind % 3, bytes.is_empty()) {
+                (_, true) => bytes.push(*byte),
+                (0, false) => bytes[place] = *byte,
+                (1, false) => drop(bytes.remove(place)),
+                (_, false) => bytes.insert(place, bytes[place]),
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_every_reason_is_short(text in any::<String>()) {
+            if let Err(kept) = read(&text) {
+                prop_assert!(kept.reason.chars().count() <= 241);
+            }
+        }
+
+        #[test]
+        fn no_mutated_frame_panics(
+            line in 0_usize..64,
+            edits in prop::collection::vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..6),
+        ) {
+            let line = FRAMES.lines().cycle().nth(line).unwrap();
+            if let Err(kept) = read(&mutated(line, &edits)) {
+                prop_assert!(!kept.reason.is_empty() && kept.reason.chars().count() <= 241);
+            }
+        }
+    }
+}
