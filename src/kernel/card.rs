@@ -4,7 +4,6 @@
 //! Invariants: nothing that came from outside can make markup, a new line or a reversed line; a text is short enough
 //! for Telegram with the outlet's short code under it, and says how much it left out.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::kernel::incident::{IncidentState, Notice, Priority};
@@ -203,15 +202,14 @@ fn state(notice: &Notice) -> String {
 fn happened(notice: &Notice) -> String {
     let mut text = cut(&clean(&notice.headline), HEADLINE_UNITS_MAX);
     if notice.orders > 0 {
-        // Writing to a String cannot fail.
-        let _ = write!(text, " · {}", counted(usize::try_from(notice.orders).unwrap_or(usize::MAX), "order"));
+        text += &format!(" · {}", counted(usize::try_from(notice.orders).unwrap_or(usize::MAX), "order"));
     }
     if !notice.notional.is_empty() {
-        let _ = write!(text, ", {}", money(&notice.notional));
+        text += &format!(", {}", money(&notice.notional));
     }
     if !notice.symbols.is_empty() {
         let names: Vec<String> = notice.symbols.iter().take(SYMBOLS_MAX).map(|symbol| name(symbol.as_str())).collect();
-        let _ = write!(text, ", on {}{}", names.join(", "), and_more(notice.symbols.len(), SYMBOLS_MAX));
+        text += &format!(", on {}{}", names.join(", "), and_more(notice.symbols.len(), SYMBOLS_MAX));
     }
     text
 }

@@ -4,9 +4,9 @@
 //! paired one; a pairing code works once, for ten minutes, and dies of five wrong guesses.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -155,12 +155,7 @@ impl Refusal {
 pub fn pairing_digest(code: &str) -> Box<str> {
     let letters: String =
         code.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase()).collect();
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(letters.as_bytes()) {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex.into()
+    HEXLOWER.encode(&Sha256::digest(letters.as_bytes())).into()
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,6 @@ pub struct TelegramOutlet {
 }
 
 /// `client` without proxies or redirects; `api` is `https://api.telegram.org` unless the owner runs a Bot API server.
-#[must_use]
 pub fn bot(token: &SecretString, api: reqwest::Url, client: reqwest::Client) -> Bot {
     Bot::with_client(token.expose_secret(), client).set_api_url(api)
 }
