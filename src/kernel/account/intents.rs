@@ -25,6 +25,9 @@ impl Kernel {
         let Some(bot) = self.state.bots.state_mut(&record.bot) else {
             return self.reply(ticket, record.seq, 0, Err(Refusal::UnknownBot));
         };
+        if let IntentBody::Heartbeat { egress } = record.body {
+            return self.heartbeat(ticket, &record, egress);
+        }
         let missing = match bot.turn(&record) {
             Turn::Next { missing } => missing,
             Turn::Repeat(answer) => return self.reply(ticket, record.seq, 0, answer),
@@ -32,15 +35,11 @@ impl Kernel {
         };
         let first = bot.heard_at.is_none();
         let nonce = bot.hear(now, &record, missing);
-        if std::mem::take(&mut bot.silent) {
-            let line = format!("{} speaks again", record.bot);
-            self.state.book.end(now, Cause::BotSilent, record.bot.as_str(), line);
-        }
+        self.not_silent(&record.bot);
         self.state.counts.intents += 1;
         let answer = self.take_body(&record, nonce);
         if let Some(bot) = self.state.bots.state_mut(&record.bot) {
-            let announces = !matches!(record.body, IntentBody::Heartbeat { .. } | IntentBody::Result(_));
-            if announces && answer.is_ok() && !bot.connected {
+            if !matches!(record.body, IntentBody::Result(_)) && answer.is_ok() && !bot.connected {
                 bot.connected = true;
                 let after = self.declared.waits.silent_after;
                 self.set_timer(after, Timer::Silence(record.bot.clone()));
@@ -53,6 +52,31 @@ impl Kernel {
         self.reply(ticket, record.seq, missing, answer.clone());
         if let Some(bot) = self.state.bots.state_mut(&record.bot) {
             bot.remember(record, answer);
+        }
+    }
+
+    /// A heartbeat takes no place in the sequence: its `seq` is the last one the bot used. If that record is here, then
+    /// all are, and whatever the bot had to say before the nonce has been said.
+    fn heartbeat(&mut self, ticket: Ticket, record: &IntentRecord, egress: Option<std::net::IpAddr>) {
+        let now = self.now();
+        let Some(bot) = self.state.bots.state_mut(&record.bot) else { return };
+        bot.heard_at = Some(now);
+        let missing = record.seq.saturating_sub(bot.last_seq);
+        if missing == 0 {
+            bot.watermark = bot.watermark.max(record.nonce.filter(|nonce| *nonce <= now));
+        }
+        self.not_silent(&record.bot);
+        self.egress(record, egress);
+        self.rejudge_pending();
+        self.reply(ticket, record.seq, missing, Ok(Registered { client_order_ids: Vec::new() }));
+    }
+
+    fn not_silent(&mut self, name: &Bot) {
+        let now = self.now();
+        if let Some(bot) = self.state.bots.state_mut(name)
+            && std::mem::take(&mut bot.silent)
+        {
+            self.state.book.end(now, Cause::BotSilent, name.as_str(), format!("{name} speaks again"));
         }
     }
 
@@ -90,10 +114,7 @@ impl Kernel {
                 self.result(&record.bot, result)?;
                 Vec::new()
             }
-            IntentBody::Heartbeat { egress } => {
-                self.egress(record, *egress);
-                Vec::new()
-            }
+            IntentBody::Heartbeat { .. } => Vec::new(),
         };
         Ok(Registered { client_order_ids })
     }

@@ -26,9 +26,10 @@ use crate::kernel::bots::Bots;
 use crate::kernel::coverage::Coverage;
 use crate::kernel::declared::Declared;
 use crate::kernel::event::{Effect, EffectId, Event, Fault, OrderRef, ReadRequest};
+use crate::kernel::incident::Priority;
 use crate::kernel::order::{Account, Bot};
 use crate::kernel::pairs;
-use crate::kernel::rule::RuleSet;
+use crate::kernel::rule::{Cause, RuleSet};
 use crate::kernel::time::Time;
 
 pub use audit::Audit;
@@ -151,8 +152,25 @@ impl Kernel {
         self.state.timers.first().map(|(at, _)| *at)
     }
 
+    /// A fault in the judging itself ends no watch: it is caught, told as an incident, and the event stays in the
+    /// journal, where a replay fails on it in the same way.
     #[must_use]
     pub fn apply(&mut self, now: Time, seq: u64, event: Event) -> Vec<Effect> {
+        let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.judge_event(now, seq, event)));
+        if judged.is_err() {
+            self.effects.clear();
+            let headline = "countersign failed to judge an event";
+            let line = format!("event {seq} of the journal: its frame is kept, its verdict is missing");
+            self.built_in("judging_failed", Cause::Watcher, "judging", Priority::Critical, headline, line, &[]);
+        }
+        let now = self.now();
+        for notice in self.state.book.take_changes(now) {
+            self.effects.push(Effect::Tell(Box::new(notice)));
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn judge_event(&mut self, now: Time, seq: u64, event: Event) {
         let last_at = self.state.now.at;
         self.state.now = Moment { at: now.max(last_at), seq };
         self.fire_timers();
@@ -175,11 +193,6 @@ impl Kernel {
             Event::Fault(fault) => self.fault(&fault),
             Event::Due => {}
         }
-        let (now, _) = self.moment();
-        for notice in self.state.book.take_changes(now) {
-            self.effects.push(Effect::Tell(Box::new(notice)));
-        }
-        std::mem::take(&mut self.effects)
     }
 
     fn moment(&self) -> (Time, u64) {
@@ -276,8 +289,6 @@ impl Kernel {
     }
 
     fn fault(&mut self, fault: &Fault) {
-        use crate::kernel::incident::Priority;
-        use crate::kernel::rule::Cause;
         let (rule, priority, headline, line) = match fault {
             Fault::Unjournalled { effect } => {
                 let line = format!("an alert (cause {}) left before its cause was on disk", effect.cause);

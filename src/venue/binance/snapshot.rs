@@ -53,6 +53,8 @@ fn order(fields: &Fields<'_>) -> Result<OrderSnapshot, Kept> {
         strategy_id: fields.int_if_any("strategyId")?,
         stp_mode: fields.word_if_any("selfTradePreventionMode", StpMode::from_word)?,
         list_id: fields.id_if_any("orderListId")?,
+        // The documented answer names pegs, but no recorded one shows how: unread, a pegged order is judged by the rest.
+        peg: None,
         created_at: fields.time("time")?,
         tag: TagCheck::Absent,
     })
