@@ -1,6 +1,9 @@
 //! countersign: says which of an exchange account's trades its bot did not make.
 
 pub mod kernel;
+pub mod secret;
+pub mod config;
+pub mod clock;
 pub mod venue;
 pub mod tag;
 pub mod inlet;

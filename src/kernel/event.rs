@@ -44,7 +44,7 @@ pub enum Event {
     },
     Intent {
         ticket: Ticket,
-        record: IntentRecord,
+        record: Box<IntentRecord>,
     },
     /// What a read of the venue gave, named by the effect that asked for it.
     Read {

@@ -184,7 +184,7 @@ impl Kernel {
             Event::Feed { connection, change } => self.feed(connection, change),
             Event::Report { connection, report, tags, raw } => self.report(connection, report, tags, &raw),
             Event::Kept { connection, reason, .. } => self.kept(connection, &reason),
-            Event::Intent { ticket, record } => self.intent(ticket, record),
+            Event::Intent { ticket, record } => self.intent(ticket, *record),
             Event::Read { effect, outcome } => self.read(effect, outcome),
             Event::Access { ticket, evidence } => self.access(ticket, &evidence),
             Event::Acknowledge { ticket, by, incident, shown } => self.acknowledge(ticket, &by, incident, shown),

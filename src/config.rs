@@ -1,0 +1,324 @@
+//! `countersign.toml`: read once, checked once. Raw tables come in, a `Config` that cannot be wrong goes out.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::kernel::chat::TelegramConfig;
+use crate::kernel::declared::{Declared, Limits, Network, QuoteLimit, SymbolLimit, Waits};
+use crate::kernel::order::{Account, Asset, Bot, Symbol};
+use crate::kernel::rule::{Pack, RuleSet};
+use crate::kernel::shared::SharedConfig;
+use crate::secret::Reference;
+use crate::tag::layout::{IdPrefix, KeyId};
+
+/// The stable rules, which are used where the configuration names no folder of others.
+const STABLE_RULES: &str = include_str!("../rules/binance-spot.toml");
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}\nhint: README has a commented sample; name yours with --config", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{}: {detail}", path.display())]
+    Wrong { path: PathBuf, detail: String },
+}
+
+#[derive(Debug)]
+pub struct Config {
+    /// The folder of the configuration: relative paths start here.
+    pub folder: PathBuf,
+    /// Where the journal and the sockets lie.
+    pub data: PathBuf,
+    pub declared: Declared,
+    pub rules: RuleSet,
+    pub exchange: ExchangeConfig,
+    pub tags: TagConfig,
+    pub bots: Vec<BotConfig>,
+    pub intake: IntakeTable,
+    pub telegram: Option<TelegramTable>,
+    pub webhook: Option<WebhookTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    data: PathBuf,
+    #[serde(default)]
+    rules: Option<PathBuf>,
+    account: AccountTable,
+    #[serde(default, rename = "bot")]
+    bots: Vec<BotTable>,
+    #[serde(default)]
+    intake: IntakeTable,
+    telegram: Option<TelegramTable>,
+    webhook: Option<WebhookTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountTable {
+    name: String,
+    #[serde(flatten)]
+    exchange: ExchangeConfig,
+    #[serde(default)]
+    tagged_only: bool,
+    #[serde(default)]
+    familiar_networks: Vec<Network>,
+    #[serde(default)]
+    id_prefixes: Vec<String>,
+    tag_secret: Reference,
+    #[serde(default)]
+    tag_key_id: u8,
+    #[serde(default)]
+    waits: WaitsTable,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct ExchangeConfig {
+    #[serde(default = "ws_url")]
+    pub ws_url: String,
+    #[serde(default = "rest_url")]
+    pub rest_url: String,
+    /// Certificates to trust beside the built-in roots.
+    pub ca_file: Option<PathBuf>,
+    pub api_key: Reference,
+    pub api_secret: Reference,
+}
+
+fn ws_url() -> String {
+    "wss://ws-api.binance.com:443/ws-api/v3".to_owned()
+}
+
+fn rest_url() -> String {
+    "https://api.binance.com".to_owned()
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WaitsTable {
+    pending_cap_s: Option<u64>,
+    unlogged_after_s: Option<u64>,
+    unseen_after_s: Option<u64>,
+    silent_after_s: Option<u64>,
+    audit_every_s: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BotTable {
+    name: String,
+    uids: Option<Vec<u32>>,
+    token: Option<Reference>,
+    tag_secret: Option<Reference>,
+    tag_key_id: Option<u8>,
+    orders_per_minute: u32,
+    #[serde(default)]
+    symbols: BTreeMap<Symbol, SymbolLimit>,
+    #[serde(default)]
+    quote: BTreeMap<Asset, QuoteLimit>,
+}
+
+#[derive(Debug)]
+pub struct TagConfig {
+    pub secret: Reference,
+    pub key_id: KeyId,
+    pub prefixes: Vec<IdPrefix>,
+}
+
+#[derive(Debug)]
+pub struct BotConfig {
+    pub bot: Bot,
+    pub uids: Option<Vec<u32>>,
+    pub token: Option<Reference>,
+    /// The key with which this bot computes ids by itself.
+    pub tags: Option<(Reference, KeyId)>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntakeTable {
+    pub socket: Option<PathBuf>,
+    /// Users that may connect to the socket; the daemon's own always may.
+    #[serde(default)]
+    pub uids: Vec<u32>,
+    pub http: Option<SocketAddr>,
+    pub access_token: Option<Reference>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelegramTable {
+    pub token: Reference,
+    /// The key of the short code under each message. Not the token: a stolen token must not make codes.
+    pub code_secret: Reference,
+    pub allowed_users: Vec<u64>,
+    #[serde(default)]
+    pub group_chat: bool,
+    #[serde(default = "telegram_api")]
+    pub api: String,
+}
+
+fn telegram_api() -> String {
+    "https://api.telegram.org".to_owned()
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookTable {
+    pub url: String,
+    pub secret: Reference,
+}
+
+impl Config {
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::parse(&text, folder).map_err(|detail| ConfigError::Wrong { path: path.to_owned(), detail })
+    }
+
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        let raw: Raw = toml::from_str(text).map_err(|error| error.to_string())?;
+        let account = raw.account;
+        name(&account.name, "account.name")?;
+        if raw.bots.is_empty() {
+            return Err("no [[bot]] is declared\nhint: without one every order is a stranger's".to_owned());
+        }
+        let key_id = |id: u8| KeyId::new(id).ok_or_else(|| format!("tag_key_id {id} is above {}", KeyId::MAX));
+        let mut declared = Declared {
+            account: Account::new(&account.name),
+            bots: BTreeMap::new(),
+            tagged_only: account.tagged_only,
+            familiar_networks: account.familiar_networks,
+            waits: account.waits.checked()?,
+        };
+        let mut bots = Vec::with_capacity(raw.bots.len());
+        for table in raw.bots {
+            name(&table.name, "bot.name")?;
+            let bot = Bot::new(&table.name);
+            let (limits, config) = table.checked(&bot, key_id)?;
+            if declared.bots.insert(bot.clone(), limits).is_some() {
+                return Err(format!("bot {bot} is declared twice"));
+            }
+            bots.push(config);
+        }
+        let prefixes = account.id_prefixes.iter().map(|text| IdPrefix::new(text).map_err(|error| error.to_string()));
+        Ok(Self {
+            folder: folder.to_owned(),
+            data: folder.join(raw.data),
+            declared,
+            rules: rules(raw.rules.map(|rules| folder.join(rules)).as_deref())?,
+            exchange: account.exchange,
+            tags: TagConfig {
+                secret: account.tag_secret,
+                key_id: key_id(account.tag_key_id)?,
+                prefixes: prefixes.collect::<Result<_, String>>()?,
+            },
+            bots,
+            intake: raw.intake,
+            telegram: raw.telegram,
+            webhook: raw.webhook,
+        })
+    }
+
+    pub fn shared(&self) -> SharedConfig {
+        SharedConfig {
+            telegram: self.telegram.as_ref().map(|table| TelegramConfig {
+                allowed_users: table.allowed_users.clone(),
+                group_chat: table.group_chat,
+            }),
+            webhook: self.webhook.is_some(),
+        }
+    }
+
+    pub fn journal_file(&self) -> PathBuf {
+        self.data.join("journal.sqlite")
+    }
+
+    pub fn operator_socket(&self) -> PathBuf {
+        self.data.join("operator.sock")
+    }
+
+    pub fn intake_socket(&self) -> PathBuf {
+        self.intake.socket.as_ref().map_or_else(|| self.data.join("intake.sock"), |path| self.folder.join(path))
+    }
+}
+
+/// The rules of every `*.toml` in a folder, or the stable ones.
+pub fn rules(folder: Option<&Path>) -> Result<RuleSet, String> {
+    let mut texts = Vec::new();
+    match folder {
+        None => texts.push(("the stable rules".to_owned(), STABLE_RULES.to_owned())),
+        Some(folder) => {
+            let failed = |error: std::io::Error| format!("the rules in {}: {error}", folder.display());
+            let mut paths: Vec<PathBuf> = Vec::new();
+            for entry in std::fs::read_dir(folder).map_err(failed)? {
+                paths.push(entry.map_err(failed)?.path());
+            }
+            paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
+            paths.sort();
+            if paths.is_empty() {
+                return Err(format!("no rules (*.toml) lie in {}", folder.display()));
+            }
+            for path in paths {
+                texts.push((path.display().to_string(), std::fs::read_to_string(&path).map_err(failed)?));
+            }
+        }
+    }
+    let packs =
+        texts.into_iter().map(|(name, text)| toml::from_str::<Pack>(&text).map_err(|error| format!("{name}: {error}")));
+    RuleSet::new(packs.collect::<Result<Vec<_>, String>>()?)
+}
+
+fn name(text: &str, field: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=40).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('_') {
+        Ok(())
+    } else {
+        Err(format!("{field} is 1 to 40 letters, digits, '-', '_' or '.', and does not start with '_'"))
+    }
+}
+
+impl WaitsTable {
+    fn checked(&self) -> Result<Waits, String> {
+        let usual = Waits::default();
+        let wait = |field: &str, given: Option<u64>, usual: Duration, most: u64| match given {
+            None => Ok(usual),
+            Some(seconds) if (1..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+            Some(seconds) => Err(format!("account.waits.{field} is {seconds}; it must be from 1 to {most}")),
+        };
+        Ok(Waits {
+            pending_cap: wait("pending_cap_s", self.pending_cap_s, usual.pending_cap, 60)?,
+            unlogged_after: wait("unlogged_after_s", self.unlogged_after_s, usual.unlogged_after, 60)?,
+            unseen_after: wait("unseen_after_s", self.unseen_after_s, usual.unseen_after, 600)?,
+            silent_after: wait("silent_after_s", self.silent_after_s, usual.silent_after, 86_400)?,
+            audit_every: wait("audit_every_s", self.audit_every_s, usual.audit_every, 3_600)?,
+        })
+    }
+}
+
+impl BotTable {
+    fn checked(self, bot: &Bot, key_id: impl Fn(u8) -> Result<KeyId, String>) -> Result<(Limits, BotConfig), String> {
+        if self.symbols.is_empty() {
+            return Err(format!("bot {bot} has no symbols\nhint: [bot.symbols.BTCUSDT] with quote and order_quantity"));
+        }
+        if let Some((symbol, limit)) = self.symbols.iter().find(|(_, limit)| !self.quote.contains_key(&limit.quote)) {
+            return Err(format!(
+                "bot {bot} trades {symbol}, and has no limits for its quote asset\nhint: [bot.quote.{}] with order_notional and notional_per_hour",
+                limit.quote
+            ));
+        }
+        let tags = match (self.tag_secret, self.tag_key_id) {
+            (Some(secret), Some(id)) => Some((secret, key_id(id)?)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(format!("bot {bot} needs both tag_secret and tag_key_id, or neither"));
+            }
+        };
+        let limits = Limits { symbols: self.symbols, quote: self.quote, orders_per_minute: self.orders_per_minute };
+        Ok((limits, BotConfig { bot: bot.clone(), uids: self.uids, token: self.token, tags }))
+    }
+}
