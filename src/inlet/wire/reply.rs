@@ -45,7 +45,11 @@ pub fn intent_answer(ids: &RequestIds, reply: &IntentReply) -> (u16, Value) {
         }
         Err(refusal) => {
             let error = refused(refusal);
-            (error.code.http_status(), error_answer(&error))
+            let mut answer = error_answer(&error);
+            if let Refusal::Replay { last_seq } = refusal {
+                answer["last_seq"] = json!(last_seq);
+            }
+            (error.code.http_status(), answer)
         }
     };
     answer["seq"] = json!(reply.seq);
