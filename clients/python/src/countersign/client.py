@@ -68,11 +68,14 @@ class _Record:
         self,
         body: Mapping[str, Any],
         at_ms: int,
+        nonce: Optional[str],
         of: Optional["_Record"] = None,
         supersedes: Optional["_Record"] = None,
     ) -> None:
         self.body = body
         self.at_ms = at_ms
+        # The daemon's latest word when this was said, not when it is sent: it shows what the bot could not yet know.
+        self.nonce = nonce
         self.of = of
         self.supersedes = supersedes
         self.seq: Optional[int] = None
@@ -202,7 +205,7 @@ class Client:
         if self.id_prefix and body["kind"] in ("place", "cancel_replace", "cancel") and _wants_ids(body):
             body = {**body, "id_prefix": self.id_prefix}
         with self._lock:
-            record = _Record(body, int(self._clock() * 1000), of, supersedes)
+            record = _Record(body, int(self._clock() * 1000), self._nonce, of, supersedes)
             if len(self._queue) >= self._queue_max:
                 self.dropped += 1
                 _log.error("countersign: the queue of %d records is full, one was never told", self._queue_max)
@@ -341,9 +344,9 @@ class Client:
             with self._lock:
                 if self._queue:
                     record = self._queue.popleft()
-                elif time.monotonic() >= self._beat_at and not self._in_flight:
+                elif time.monotonic() >= self._beat_at and not self._in_flight and self._seq > 0:
                     beat = {"kind": "heartbeat"} if self._egress is None else {"kind": "heartbeat", "egress": self._egress}
-                    record = _Record(beat, int(self._clock() * 1000))
+                    record = _Record(beat, int(self._clock() * 1000), self._nonce)
                 else:
                     return
                 if record.line is None and not self._number(record):
@@ -358,11 +361,13 @@ class Client:
         """Gives the record its place in the sequence; not if it speaks of one that was never sent."""
         if record.of is not None and record.of.seq is None:
             return False
-        self._seq += 1
+        if record.body["kind"] != "heartbeat":
+            # A heartbeat takes no place in the sequence: it says which record was the last.
+            self._seq += 1
         record.seq = self._seq
         whole: Dict[str, Any] = {"v": 1, "account": self.account, "bot": self.bot, "seq": record.seq, "at": record.at_ms}
-        if self._nonce is not None:
-            whole["nonce"] = self._nonce
+        if record.nonce is not None:
+            whole["nonce"] = record.nonce
         if record.of is not None:
             whole["of"] = record.of.seq
         if record.supersedes is not None and record.supersedes.seq is not None:
