@@ -93,7 +93,7 @@ fn demo_accounts(seed: u64, accounts: u32) -> Vec<AccountSpec> {
     let mut dice = Seeded::new(seed ^ 0x6B65_7973);
     let amounts = [("USDT", 100_000), ("BTC", 2), ("ETH", 30), ("BNB", 100), ("VIA", 200_000), ("PERP", 50_000)];
     let balances: BTreeMap<String, Amount> =
-        amounts.map(|(asset, units)| (asset.to_owned(), Amount::from_atoms(units * 100_000_000))).into();
+        amounts.map(|(asset, units)| (asset.to_owned(), Amount::whole(units))).into();
     let name = |number: u32| if number == 0 { "main".to_owned() } else { format!("main-{}", number + 1) };
     (0..accounts)
         .map(|number| AccountSpec {

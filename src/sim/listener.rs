@@ -105,7 +105,7 @@ async fn own(mut exchange: Exchange, clock: fn() -> Time, mut asked: mpsc::Recei
             take(&mut exchange, clock(), ask, &mut lines);
         }
         exchange.tick(clock());
-        carry_out(&mut exchange, clock(), &mut lines);
+        carry_out(&mut exchange, &mut lines);
     }
 }
 
@@ -127,10 +127,10 @@ fn take(exchange: &mut Exchange, now: Time, ask: Ask, lines: &mut BTreeMap<Conne
             exchange.disconnected(id);
         }
     }
-    carry_out(exchange, now, lines);
+    carry_out(exchange, lines);
 }
 
-fn carry_out(exchange: &mut Exchange, _now: Time, lines: &mut BTreeMap<ConnectionId, mpsc::Sender<Push>>) {
+fn carry_out(exchange: &mut Exchange, lines: &mut BTreeMap<ConnectionId, mpsc::Sender<Push>>) {
     let mut too_slow = Vec::new();
     for delivery in exchange.take_deliveries() {
         let Some(line) = lines.get(&delivery.connection) else { continue };

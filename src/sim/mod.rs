@@ -32,3 +32,7 @@ mod control;
 pub mod listener;
 mod connection;
 pub mod run;
+pub mod client;
+pub mod thief;
+#[cfg(test)]
+mod tests;
