@@ -29,6 +29,7 @@ pub mod delivery;
 pub mod exchange;
 mod firehose;
 mod control;
+pub mod door;
 pub mod listener;
 mod connection;
 pub mod run;
