@@ -3,6 +3,8 @@
 //! *Journal time* starts at the later of the wall clock and the last time recorded, and is then advanced by the
 //! monotonic clock, so it never goes back, whatever is done to the wall clock.
 
+#![expect(clippy::disallowed_methods, reason = "this is the file that reads the clock")]
+
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -233,7 +233,7 @@ impl Core {
 
     fn intake(&mut self, message: IntakeMessage) -> Option<Work> {
         match message {
-            IntakeMessage::Intent(request) => self.intent(*request),
+            IntakeMessage::Intent(request) => self.intent(request),
             IntakeMessage::Hello { bot, reply, account } => {
                 let last_seq = self.board.pulse(&account).and_then(|pulse| pulse.last_seqs.get(&bot).copied());
                 let hello = HelloReply { last_seq: last_seq.unwrap_or(0), nonce: self.clock.now() };
@@ -267,7 +267,7 @@ impl Core {
             self.waiters.beats.insert(record.bot.clone(), (now, egress));
         }
         let ticket = self.ticket(Waiter::Intent(reply));
-        Some(Work::Account(Event::Intent { ticket, record: Box::new(record) }))
+        Some(Work::Account(Event::Intent { ticket, record }))
     }
 
     /// The kernel holds no key, so the ids of orders that a read shows are checked here.

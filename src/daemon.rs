@@ -1,6 +1,8 @@
 //! The life of the daemon: restore, listen, spawn, wait, drain. The only file that spawns tasks of the daemon; each
 //! has a name, and its end is an event.
 
+#![expect(clippy::disallowed_methods, reason = "this is the file that spawns")]
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,7 +155,7 @@ pub async fn run(
         let outlet = TelegramOutlet::new(bot.posts.clone(), bot.code_key.clone());
         tasks.spawn("telegram", telegram_task(outlet, telegram_posts, shared_in.clone()));
         let polls = telegram_inlet::run(bot.polls.clone(), next_update, shared_in.clone(), tasks.token());
-        tasks.spawn("telegram updates", async { Ok(polls.await) });
+        tasks.spawn_endless("telegram updates", polls);
     }
     if let Some(outlet) = parts.webhook {
         tasks.spawn("webhook", webhook_task(outlet, webhook_posts, shared_in));
@@ -408,9 +410,9 @@ async fn listen(
     let intake_listener = unix::listen(&bound.intake_socket, intake::socket::SOCKET_MODE)?;
     let operator_listener = unix::listen(&bound.operator_socket, operator::SOCKET_MODE)?;
     let socket = intake::socket::run(intake_listener, Arc::clone(&door), tasks.token());
-    tasks.spawn("intake socket", async { Ok(socket.await) });
+    tasks.spawn_endless("intake socket", socket);
     let commands = operator::run(operator_listener, owner, operator_in, tasks.token());
-    tasks.spawn("operator socket", async { Ok(commands.await) });
+    tasks.spawn_endless("operator socket", commands);
     let Some(address) = config.intake.http else { return Ok(bound) };
     let failed = |error| DaemonError::Listen(address, error);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -528,6 +530,13 @@ impl Tasks {
 
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), String>> + Send + 'static) {
         self.set.spawn(async move { (name, task.await) });
+    }
+
+    fn spawn_endless(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(name, async {
+            task.await;
+            Ok(())
+        });
     }
 
     /// Waits for the shutdown or for the first task to end; the inputs are then told to end, and what is left is

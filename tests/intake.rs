@@ -1,5 +1,7 @@
 //! The intake over real loopback sockets, with a daemon that answers as it is told.
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,7 +39,7 @@ async fn daemon(mut messages: mpsc::Receiver<IntakeMessage>) -> Vec<u64> {
     while let Some(message) = messages.recv().await {
         match message {
             IntakeMessage::Intent(request) => {
-                let IntakeRequest { record, reply } = *request;
+                let IntakeRequest { record, reply } = request;
                 seen.push(record.seq);
                 let symbol = match &record.body {
                     IntentBody::Place(terms) => terms.symbol.as_str().to_owned(),

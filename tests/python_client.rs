@@ -86,10 +86,10 @@ async fn daemon(mut messages: mpsc::Receiver<IntakeMessage>) -> Vec<IntentRecord
     while let Some(message) = messages.recv().await {
         match message {
             IntakeMessage::Intent(request) => {
-                let IntakeRequest { record, reply } = *request;
+                let IntakeRequest { record, reply } = request;
                 let answer = Ok(Registered { client_order_ids: Vec::new() });
                 let seq = record.seq;
-                records.push(record);
+                records.push(*record);
                 reply.send(IntentReply { seq, nonce: NOW, heartbeat_wanted: false, missing: 0, answer }).unwrap();
             }
             IntakeMessage::Hello { reply, .. } => reply.send(HelloReply { last_seq: 0, nonce: NOW }).unwrap(),

@@ -58,6 +58,7 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
 }
 
 /// A token that the first SIGINT or SIGTERM cancels. A second one ends the process as it always does.
+#[expect(clippy::disallowed_methods, reason = "it waits for a signal and ends with the process")]
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let shutdown = CancellationToken::new();

@@ -2,6 +2,8 @@
 //! They share a process and nothing else: each talks to the others over sockets, and the watcher is the daemon itself,
 //! started from a configuration as a user would write it.
 
+#![expect(clippy::disallowed_methods, reason = "the demo starts the exchange, the bot and the watcher side by side")]
+
 mod bot;
 mod score;
 

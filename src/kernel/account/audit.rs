@@ -98,20 +98,26 @@ impl Kernel {
             Purpose::Recheck(key) => self.rechecked(&key, outcome),
             Purpose::AuditOrders => match outcome {
                 ReadOutcome::OpenOrders(orders) => self.compare_orders(&orders),
-                other => self.audit_failed(&other),
+                ReadOutcome::Unknown { .. }
+                | ReadOutcome::NotFound
+                | ReadOutcome::Order(_)
+                | ReadOutcome::Balances(_) => self.audit_failed(),
             },
             Purpose::AuditBalances => match outcome {
                 ReadOutcome::Balances(balances) => {
                     self.state.audit.reading = Some(balances);
                     self.compare_balances();
                 }
-                other => self.audit_failed(&other),
+                ReadOutcome::Unknown { .. }
+                | ReadOutcome::NotFound
+                | ReadOutcome::Order(_)
+                | ReadOutcome::OpenOrders(_) => self.audit_failed(),
             },
         }
     }
 
     /// The comparison could not be made: live, not proved. It is tried again soon.
-    fn audit_failed(&mut self, _outcome: &ReadOutcome) {
+    fn audit_failed(&mut self) {
         self.state.audit.running.failed = true;
         self.state.timers.retain(|(_, timer)| *timer != Timer::Audit);
         self.set_timer(FAILED_READ_AGAIN, Timer::Audit);

@@ -231,8 +231,11 @@ pub(super) fn describe(key: &OrderKey, placed: &Placed) -> String {
     };
     let price = match placed.order_type {
         OrderType::Market => String::new(),
-        _ if placed.price.is_positive() => format!(" at {}", placed.price),
-        _ => format!(" at stop {}", placed.stop_price),
+        OrderType::Limit | OrderType::LimitMaker => format!(" at {}", placed.price),
+        OrderType::StopLoss | OrderType::TakeProfit => format!(" at stop {}", placed.stop_price),
+        OrderType::StopLossLimit | OrderType::TakeProfitLimit => {
+            format!(" at {} after stop {}", placed.price, placed.stop_price)
+        }
     };
     let id: String = placed.client_order_id.as_str().chars().take(40).collect();
     format!("{side} {size} {} {}{price} (order {}, id {id})", key.0, placed.order_type, key.1)

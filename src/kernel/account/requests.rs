@@ -81,7 +81,7 @@ impl Kernel {
         tag: TagCheck,
         counter_order: Option<(Symbol, OrderId)>,
     ) {
-        let request_key = (key.clone(), report.execution_id.unwrap_or(report.transacted_at.micros()));
+        let request_key = (key.clone(), report.execution_id.unwrap_or_else(|| report.transacted_at.micros()));
         let now = self.now();
         if self.state.requests.len() >= REQUESTS_MAX {
             let settled = |(_, request): &(&RequestKey, &Request)| request.verdict != Verdict::Pending;
