@@ -1,7 +1,5 @@
 //! The intake over real loopback sockets, with a daemon that answers as it is told.
 
-#![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -7,8 +7,9 @@
 mod bot;
 mod score;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::config::Config;
 use crate::daemon::{self, Bound};
 use crate::inlet::operator::{OperatorCommand, ask};
 use crate::kernel::card;
-use crate::kernel::incident::Notice;
+use crate::kernel::incident::{IncidentId, Notice};
 use crate::sim::client::{Credential, RestClient};
 use crate::sim::config::SimConfig;
 use crate::sim::thief::{Plan, steal};
@@ -44,6 +45,9 @@ const THEFT_AGAIN_AFTER: Duration = Duration::from_secs(45);
 /// What was not found by then counts as missed.
 const FOUND_WITHIN: Duration = Duration::from_secs(15);
 const SCREEN: usize = 1_024;
+/// An incident that has not changed for this long is drawn whole again.
+const SETTLED_AFTER: Duration = Duration::from_millis(700);
+const TICK: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -68,7 +72,8 @@ pub async fn run(args: &DemoArgs, json: bool, out: &mut impl Write) -> anyhow::R
     let folder = Folder::new()?;
     let shutdown = on_signal()?;
     let stage = Stage::set(args, &folder, &shutdown).await?;
-    let mut show = Show { out, quiet: json, colours: !json && std::io::stdout().is_terminal() };
+    let colours = !json && io::stdout().is_terminal();
+    let mut show = Show { out, quiet: json, colours, lines_shown: BTreeMap::new(), unsettled: None };
     show.say("countersign demo: a simulated exchange, a bot, and countersign watching. Ctrl-C ends it.")?;
     if args.telegram_token.is_some() {
         let answer = ask(&stage.bound.operator_socket, &OperatorCommand::Pair).await?;
@@ -173,14 +178,17 @@ async fn play<W: Write>(
     let mut seen = Seen::default();
     let mut theft_at = tokio::time::Instant::now() + THEFT_AFTER;
     let mut judge_at = None;
+    let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
             Some(notice) = stage.notices.recv() => {
                 seen.note(clock::wall(), &notice);
-                show.card(&notice)?;
+                show.change(*notice)?;
             }
+            () = tokio::time::sleep(SETTLED_AFTER), if show.unsettled.is_some() => show.settle()?,
+            _ = tick.tick() => show.tick(&stage.status().await?)?,
             () = tokio::time::sleep_until(theft_at), if judge_at.is_none() => {
                 let plan = Plan {
                     thin_symbol: THIN_PAIR.to_owned(),
@@ -201,6 +209,7 @@ async fn play<W: Write>(
             }
         }
     }
+    show.settle()?;
     bot_ends.cancel();
     trading.await??;
     let score = judge(&stage, &seen).await?;
@@ -216,15 +225,18 @@ async fn judge(stage: &Stage, seen: &Seen) -> anyhow::Result<Score> {
     Ok(Score::new(&ledger, &stage.status().await?, seen, BOT_AGENT, THIEF_AGENT))
 }
 
-/// The terminal.
+/// The terminal: an incident is drawn whole when it opens, then line by line while it grows, and whole again once it
+/// is quiet.
 struct Show<'a, W: Write> {
     out: &'a mut W,
     quiet: bool,
     colours: bool,
+    lines_shown: BTreeMap<IncidentId, u64>,
+    unsettled: Option<Notice>,
 }
 
 impl<W: Write> Show<'_, W> {
-    fn say(&mut self, line: &str) -> std::io::Result<()> {
+    fn say(&mut self, line: &str) -> io::Result<()> {
         if self.quiet {
             return Ok(());
         }
@@ -232,16 +244,50 @@ impl<W: Write> Show<'_, W> {
         self.out.flush()
     }
 
-    fn card(&mut self, notice: &Notice) -> std::io::Result<()> {
-        let text = card::card(notice, false).plain;
-        let (on, off) = if self.colours { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
-        let mut lines = text.lines();
-        let head = lines.next().unwrap_or_default();
-        let rest: Vec<&str> = lines.collect();
-        self.say(&format!("\n{on}▌ {head}{off}\n▌ {}\n", rest.join("\n▌ ")))
+    fn change(&mut self, notice: Notice) -> io::Result<()> {
+        let lines = notice.lines_left_out + u64::try_from(notice.lines.len()).unwrap_or(u64::MAX);
+        match self.lines_shown.insert(notice.incident, lines) {
+            None => self.card(&notice)?,
+            Some(shown) => {
+                let fresh = usize::try_from(lines - shown.min(lines)).unwrap_or(usize::MAX);
+                for line in notice.lines.iter().skip(notice.lines.len().saturating_sub(fresh)) {
+                    self.say(&format!("{} {}", self.bar(), line.text))?;
+                }
+            }
+        }
+        self.unsettled = Some(notice);
+        Ok(())
     }
 
-    fn score(&mut self, score: &Score) -> std::io::Result<()> {
+    fn settle(&mut self) -> io::Result<()> {
+        match self.unsettled.take() {
+            Some(notice) if notice.revision > 1 => self.card(&notice),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn tick(&mut self, status: &Value) -> io::Result<()> {
+        let orders = &status["status"]["orders"];
+        self.say(&format!(
+            "  {} orders are your bot's, {} are not; the stream is {}",
+            orders["matched"],
+            orders["strangers"],
+            status["status"]["sight"].as_str().unwrap_or("unknown")
+        ))
+    }
+
+    fn card(&mut self, notice: &Notice) -> io::Result<()> {
+        let bar = self.bar();
+        let text = card::card(notice, false).plain;
+        let lines: Vec<String> = text.lines().map(|line| format!("{bar} {line}")).collect();
+        self.say(&format!("\n{}\n", lines.join("\n")))
+    }
+
+    const fn bar(&self) -> &'static str {
+        if self.colours { "\u{1b}[1;31m▌\u{1b}[0m" } else { "▌" }
+    }
+
+    fn score(&mut self, score: &Score) -> io::Result<()> {
         let latency = |ms: Option<i64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
         self.say(&format!(
             "bot orders {}, matched {} · orders of somebody else {}, found {} · false alarms {} · \
@@ -261,7 +307,7 @@ impl<W: Write> Show<'_, W> {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("countersign-demo-{}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
@@ -291,14 +337,14 @@ impl Folder {
 }
 
 /// The demo's configuration lies elsewhere, so a file's path is made whole.
-fn absolute(reference: &str) -> std::io::Result<String> {
+fn absolute(reference: &str) -> io::Result<String> {
     match reference.strip_prefix("file:") {
         Some(path) => Ok(format!("file:{}", std::path::absolute(path)?.display())),
         None => Ok(reference.to_owned()),
     }
 }
 
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
 }
 

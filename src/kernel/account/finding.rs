@@ -121,12 +121,15 @@ impl Kernel {
     }
 
     /// How sure we are that an order is a stranger's, and why.
-    pub(super) fn certainty(&self, verdict: Verdict, tag: TagCheck) -> String {
+    pub(super) fn certainty(&self, verdict: Verdict, tag: TagCheck, inside: bool) -> String {
         let missing: u64 = self.state.bots.iter().map(|(_, bot)| bot.missing).sum();
         let silent = self.state.bots.iter().filter(|(_, bot)| bot.silent).count();
         let mut reason = match (verdict, tag) {
             (Verdict::Foreign, TagCheck::Absent) if self.declared.tagged_only => {
                 "Certain: every order of this account must carry a countersign, and this one has none.".to_owned()
+            }
+            (Verdict::Foreign, _) if !inside => {
+                "No bot of yours announced it, and none could have: it lies outside the limits of every one.".to_owned()
             }
             (Verdict::Foreign, _) if self.state.bots.any_connected() => {
                 "No bot of yours announced it, though each was heard after it or waited for to the limit.".to_owned()

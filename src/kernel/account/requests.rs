@@ -242,7 +242,7 @@ impl Kernel {
             facts: self.order_facts(subject, request.verdict, &order.placed, order.exposure()),
             scope: "",
             line,
-            certainty: self.certainty(request.verdict, request.tag),
+            certainty: self.certainty(request.verdict, request.tag, true),
             // The order is the bot's own: its money is not a stranger's.
             order: None,
         });
