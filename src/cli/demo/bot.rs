@@ -166,6 +166,5 @@ impl Bot {
 /// A price some part away from the last one, in whole cents.
 fn priced(last: &str, part: &str) -> Option<String> {
     let last: Dec = last.parse().ok()?;
-    let cent: Dec = "0.01".parse().ok()?;
-    Some(last.checked_mul(part.parse().ok()?)?.floor_to(cent)?.to_string())
+    Some(last.checked_mul(part.parse().ok()?)?.rounded(2).to_string())
 }
