@@ -19,6 +19,8 @@ class Daemon:
         self.mode = "answer"
         self.last_seq = last_seq
         self.records: List[Dict[str, Any]] = []
+        self.answered_at: Dict[int, int] = {}
+        """The nonce of the latest answer to each sequence."""
         self._by_seq: Dict[int, Dict[str, Any]] = {}
         self._changed = threading.Condition()
         self.token = "token"
@@ -91,6 +93,9 @@ class Daemon:
         if self.mode == "silent":
             return None
         reply = {"v": 1, "seq": seq, "nonce": nonce, "heartbeat_wanted": False, "missing": 0}
+        self.answered_at[seq] = int(nonce)
+        if record["kind"] == "heartbeat":  # It takes no place in the sequence.
+            return {**reply, "ok": True, "durable": True, "client_order_ids": []}
         if self.mode != "answer" and record["kind"] not in ("result", "heartbeat"):
             return {**reply, "ok": False, "error": self.mode, "message": f"no: {self.mode}", "hint": "do not"}
         if seq <= self.last_seq and self._by_seq.get(seq) != record:

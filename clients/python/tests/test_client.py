@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import time
 import unittest
 from typing import Any
 
@@ -50,7 +51,7 @@ class Telling(ClientCase):
             self.assertEqual((result["seq"], result["of"], result["order_id"]), (43, 42, 9))
             (place,) = daemon.told("place")
             self.assertEqual((place["strategy"], place["owner"], place["account"]), ("grid", "desk-a", "main"))
-            self.assertTrue(place["nonce"].isdigit())
+            self.assertTrue(result["nonce"].isdigit())
 
     def test_async_callers_wait_without_blocking(self) -> None:
         client = self.client(self.daemon())
@@ -63,11 +64,29 @@ class Telling(ClientCase):
 
     def test_heartbeats_hand_the_nonce_back(self) -> None:
         daemon = self.daemon()
-        self.client(daemon, heartbeat_every=0.02, egress="203.0.113.7")
+        client = self.client(daemon, heartbeat_every=0.02, egress="203.0.113.7")
+        client.announce(ORDER, "refuse")
         beats = daemon.wait_for(3, "heartbeat")
-        self.assertEqual([beat["seq"] for beat in beats[:3]], [1, 2, 3])
+        self.assertEqual([beat["seq"] for beat in beats[:3]], [1, 1, 1], "a beat takes no number")
         self.assertEqual(beats[0]["egress"], "203.0.113.7")
         self.assertNotEqual(beats[0]["nonce"], beats[2]["nonce"])
+        self.assertEqual(client.announce(ORDER, "refuse").client_order_id, "issued-2")
+
+    def test_nothing_beats_before_the_first_record(self) -> None:
+        daemon = self.daemon()
+        client = self.client(daemon, heartbeat_every=0.01)
+        time.sleep(0.2)
+        self.assertEqual(daemon.told("heartbeat"), [])
+        client.announce(ORDER, "refuse")
+        daemon.wait_for(1, "heartbeat")
+
+    def test_a_nonce_is_the_one_that_was_read_when_the_record_was_said(self) -> None:
+        daemon = self.daemon()
+        client = self.client(daemon)
+        client.announce(ORDER, "refuse")
+        client.announce(ORDER, "refuse")
+        first, second = daemon.told("place")
+        self.assertEqual(int(second["nonce"]), daemon.answered_at[first["seq"]])
 
     def test_a_prefix_is_asked_for_only_where_an_id_is(self) -> None:
         daemon = self.daemon()
