@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::journal::record::{Hash, NO_HASH, Record, SHARED_CHAIN, SNAPSHOT_START, VERSION, list};
+use crate::journal::record::{Hash, NO_HASH, Record, SHARED_CHAIN, SNAPSHOT_START, VERSION, effects_text};
 use crate::journal::sqlite::{JournalError, open_to_read};
 use crate::kernel::account::Kernel;
 use crate::kernel::event::Event;
@@ -40,7 +40,8 @@ pub fn walk(
             Some(before) => *before,
             None => head_before(connection, &record.chain, from)?,
         };
-        if record.seq != heads.last_seq + 1 {
+        // A journal begun after a broken one counts on, so the first row may have any number.
+        if record.seq != heads.last_seq + 1 && (heads.rows > 0 || from > 1) {
             let detail = format!("rows {} to {} are missing", heads.last_seq + 1, record.seq.saturating_sub(1));
             return Err(JournalError::Broken { seq: record.seq, detail });
         }
@@ -106,6 +107,8 @@ pub struct Replay {
     /// Judge by these rules instead of the recorded ones.
     pub other_rules: Option<RuleSet>,
     pub events: u64,
+    pub last_seq: u64,
+    pub last_at: Option<Time>,
     /// (sequence, recorded, replayed) of the first differences; all are counted.
     pub differences: Vec<(u64, String, String)>,
     pub differing: u64,
@@ -121,17 +124,20 @@ impl Replay {
         };
         let replayed = if *record.chain == *SHARED_CHAIN {
             let event = serde_json::from_str(&record.body).map_err(broken)?;
-            list(&self.shared.apply(record.at, record.seq, event))
+            effects_text(&self.shared.apply(record.at, record.seq, event))
         } else {
             let mut event = serde_json::from_str(&record.body).map_err(broken)?;
-            if let (Event::Started { rules, .. }, Some(other)) = (&mut event, &self.other_rules) {
+            if let (Event::Started { rules, .. } | Event::Restored { rules, .. }, Some(other)) =
+                (&mut event, &self.other_rules)
+            {
                 **rules = other.clone();
             }
             let account = || Kernel::new(Account::new(&record.chain));
             let kernel = self.accounts.entry(record.chain.clone()).or_insert_with(account);
-            list(&kernel.apply(record.at, record.seq, event))
+            effects_text(&kernel.apply(record.at, record.seq, event))
         };
         self.events += 1;
+        (self.last_seq, self.last_at) = (record.seq, self.last_at.max(Some(record.at)));
         if replayed != record.effects {
             self.differing += 1;
             if self.differences.len() < DIFFERENCES_SHOWN_MAX {

@@ -3,9 +3,6 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::kernel::event::{Effect, Event};
-use crate::kernel::order::Account;
-use crate::kernel::shared::{SharedEffect, SharedEvent};
 use crate::kernel::time::Time;
 
 /// The version of the rows this program writes. It reads no other.
@@ -34,14 +31,6 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn of_account(seq: u64, account: &Account, at: Time, event: &Event, effects: &[Effect]) -> Self {
-        Self { seq, chain: account.as_str().into(), at, body: json(event), effects: list(effects) }
-    }
-
-    pub fn of_shared(seq: u64, at: Time, event: &SharedEvent, effects: &[SharedEffect]) -> Self {
-        Self { seq, chain: SHARED_CHAIN.into(), at, body: json(event), effects: list(effects) }
-    }
-
     /// The hash of this row after one of its chain with the hash `before`. Every field is length-prefixed, so that no
     /// two rows can be read as the same bytes.
     pub fn hash(&self, before: &Hash) -> Hash {
@@ -59,11 +48,11 @@ impl Record {
 }
 
 /// The effects of one event, as a row holds them.
-pub fn list<T: Serialize>(effects: &[T]) -> String {
-    if effects.is_empty() { String::new() } else { json(effects) }
+pub fn effects_text<T: Serialize>(effects: &[T]) -> String {
+    if effects.is_empty() { String::new() } else { text(effects) }
 }
 
-/// The journal's types have string keys and finite numbers only, so they always serialise; a test writes each kind.
-fn json<T: Serialize + ?Sized>(value: &T) -> String {
+/// An event as a row holds it. The journal's types have string keys and finite numbers only, so they always serialise.
+pub fn text<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

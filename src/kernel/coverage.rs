@@ -14,7 +14,10 @@ words!(Sight { Blind = "blind", Live = "live", Proved = "proved" });
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Coverage {
     /// The subscribed connections, and since when.
+    #[serde(with = "crate::kernel::pairs")]
     live: BTreeMap<Connection, Time>,
+    /// The highest connection number that was ever live: a restart counts on from there.
+    pub last_connection: Option<Connection>,
     pub blind_since: Option<Time>,
     /// When the current unbroken sight began.
     pub live_since: Option<Time>,
@@ -49,6 +52,7 @@ impl Coverage {
     /// A connection is subscribed. Returns the gap that this ends.
     pub fn gain(&mut self, now: Time, connection: Connection) -> Option<(Time, Time)> {
         self.live.insert(connection, now);
+        self.last_connection = self.last_connection.max(Some(connection));
         if self.live_since.is_none() {
             self.live_since = Some(now);
         }

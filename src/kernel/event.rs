@@ -24,8 +24,12 @@ pub enum Event {
         declared: Box<Declared>,
         rules: Box<RuleSet>,
     },
-    /// A snapshot: the whole state as it was, so that a start need not read everything before it.
-    Restored(Box<State>),
+    /// A snapshot: the whole state and configuration as they were, so that a start need not read everything before it.
+    Restored {
+        state: Box<State>,
+        declared: Box<Declared>,
+        rules: Box<RuleSet>,
+    },
     Feed {
         connection: Connection,
         change: FeedChange,

@@ -33,6 +33,10 @@ impl Amount {
         Self(atoms as i128)
     }
 
+    pub const fn whole(units: i64) -> Self {
+        Self(units as i128 * SCALE)
+    }
+
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
+use rustls::ServerConfig;
 use serde::Deserialize;
 
 use crate::kernel::time::Time;
@@ -29,6 +31,8 @@ pub struct SimConfig {
     /// A socket whose pong is this late is cut.
     pub pong_within: Duration,
     pub connection_life: Duration,
+    /// Serves TLS in place of plain connections.
+    pub tls: Option<Arc<ServerConfig>>,
     /// The exchange's wall clock.
     pub clock: fn() -> Time,
 }
@@ -83,6 +87,7 @@ impl SimConfig {
             ping_every: Duration::from_secs(20),
             pong_within: Duration::from_secs(60),
             connection_life: Duration::from_secs(86_400),
+            tls: None,
             clock,
         }
     }
@@ -93,7 +98,7 @@ fn demo_accounts(seed: u64, accounts: u32) -> Vec<AccountSpec> {
     let mut dice = Seeded::new(seed ^ 0x6B65_7973);
     let amounts = [("USDT", 100_000), ("BTC", 2), ("ETH", 30), ("BNB", 100), ("VIA", 200_000), ("PERP", 50_000)];
     let balances: BTreeMap<String, Amount> =
-        amounts.map(|(asset, units)| (asset.to_owned(), Amount::from_atoms(units * 100_000_000))).into();
+        amounts.map(|(asset, units)| (asset.to_owned(), Amount::whole(units))).into();
     let name = |number: u32| if number == 0 { "main".to_owned() } else { format!("main-{}", number + 1) };
     (0..accounts)
         .map(|number| AccountSpec {

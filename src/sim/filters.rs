@@ -139,8 +139,8 @@ fn pass_size(market: &Market, new: &NewOrder) -> Result<(), Refusal> {
 /// As `exchangeInfo` describes them; kept here so that filters and their description stay together.
 pub fn described(market: &Market) -> serde_json::Value {
     let spec = market.spec;
-    let times = Amount::from_atoms(PERCENT_PRICE_TIMES * 100_000_000);
-    let part = Amount::from_atoms(100_000_000 / PERCENT_PRICE_TIMES);
+    let times = Amount::whole(PERCENT_PRICE_TIMES);
+    let part = Amount::whole(1).over(Amount::whole(PERCENT_PRICE_TIMES));
     serde_json::json!([
         { "filterType": "PRICE_FILTER", "minPrice": spec.tick, "maxPrice": "1000000.00000000", "tickSize": spec.tick },
         { "filterType": "LOT_SIZE", "minQty": spec.step, "maxQty": spec.quantity_max, "stepSize": spec.step },

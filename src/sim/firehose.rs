@@ -95,7 +95,7 @@ impl Exchange {
         let side = if (firehose.orders / TRADE_EVERY).is_multiple_of(2) { Side::Buy } else { Side::Sell };
         let price = match (trades, side) {
             (true, Side::Buy) => last.times_whole(2),
-            (true, Side::Sell) | (false, Side::Buy) => last.over(Amount::from_atoms(2_00000000)),
+            (true, Side::Sell) | (false, Side::Buy) => last.over(Amount::whole(2)),
             (false, Side::Sell) => last.times_whole(2),
         };
         let (time_in_force, quantity) =

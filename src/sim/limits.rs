@@ -10,7 +10,7 @@ use crate::kernel::time::Time;
 use crate::sim::order::Uid;
 use crate::sim::refusal::Refusal;
 
-/// Addresses remembered; at the limit those quiet in this minute and not banned are forgotten.
+/// Addresses remembered; at the limit those quiet in this minute and not banned are forgotten, then the lowest.
 const ADDRESSES_MAX: usize = 4_096;
 /// Requests after a 429 within the same minute until the address is banned.
 const PATIENCE: u32 = 20;
@@ -155,6 +155,9 @@ impl Limits {
         if self.by_address.len() >= ADDRESSES_MAX && !self.by_address.contains_key(&address) {
             self.by_address
                 .retain(|_, used| used.minute == minute || used.banned_until.is_some_and(|until| until > now));
+            if self.by_address.len() >= ADDRESSES_MAX {
+                self.by_address.pop_first();
+            }
         }
         let used = self.by_address.entry(address).or_default();
         if used.minute != minute {

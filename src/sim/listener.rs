@@ -2,6 +2,7 @@
 //! bounded channels; nothing is decided here.
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -9,15 +10,17 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use axum::serve::ListenerExt;
+use axum::serve::{IncomingStream, Listener};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -27,6 +30,7 @@ use crate::kernel::time::Time;
 use crate::sim::config::SimConfig;
 use crate::sim::connection::{Life, carry};
 use crate::sim::delivery::Push;
+use crate::sim::door::{Peer, PlainListener, TlsListener};
 use crate::sim::exchange::{Caller, Exchange, HttpAnswer, HttpRequest};
 use crate::sim::refusal::Refusal;
 use crate::sim::session::ConnectionId;
@@ -53,22 +57,30 @@ pub(super) struct Opened {
 }
 
 #[derive(Clone)]
-struct Door {
+struct Entrance {
     asks: mpsc::Sender<Ask>,
     upgrades: mpsc::Sender<(OnUpgrade, Opened)>,
 }
 
-/// Serves until `shutdown`; every connection ends with it.
+/// Serves until `shutdown`; every WebSocket connection ends with it.
 pub async fn serve(listener: TcpListener, sim: SimConfig, shutdown: CancellationToken) -> io::Result<()> {
+    match sim.tls.clone() {
+        Some(tls) => serve_on(TlsListener { listener, acceptor: TlsAcceptor::from(tls) }, sim, shutdown).await,
+        None => serve_on(PlainListener(listener), sim, shutdown).await,
+    }
+}
+
+async fn serve_on<L>(listener: L, sim: SimConfig, shutdown: CancellationToken) -> io::Result<()>
+where
+    L: Listener<Addr = SocketAddr>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
     let exchange = Exchange::new((sim.clock)(), &sim).map_err(io::Error::other)?;
     let (asks, asked) = mpsc::channel(REQUESTS_MAX);
     let (upgrades, mut upgraded) = mpsc::channel(UPGRADES_MAX);
-    let door = Door { asks: asks.clone(), upgrades };
-    let router = Router::new().fallback(answer).with_state(door);
-    // A small answer must not wait for the next one.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let http = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>());
-    let mut http = pin!(async move { http.await });
+    let router = Router::new().fallback(answer).with_state(Entrance { asks: asks.clone(), upgrades });
+    let http = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>());
+    let mut http = pin!(http.into_future());
     let mut exchange = pin!(own(exchange, sim.clock, asked));
     let life = Life { ping_every: sim.ping_every, pong_within: sim.pong_within, connection_life: sim.connection_life };
     let mut connections = JoinSet::new();
@@ -105,7 +117,7 @@ async fn own(mut exchange: Exchange, clock: fn() -> Time, mut asked: mpsc::Recei
             take(&mut exchange, clock(), ask, &mut lines);
         }
         exchange.tick(clock());
-        carry_out(&mut exchange, clock(), &mut lines);
+        carry_out(&mut exchange, &mut lines);
     }
 }
 
@@ -127,10 +139,10 @@ fn take(exchange: &mut Exchange, now: Time, ask: Ask, lines: &mut BTreeMap<Conne
             exchange.disconnected(id);
         }
     }
-    carry_out(exchange, now, lines);
+    carry_out(exchange, lines);
 }
 
-fn carry_out(exchange: &mut Exchange, _now: Time, lines: &mut BTreeMap<ConnectionId, mpsc::Sender<Push>>) {
+fn carry_out(exchange: &mut Exchange, lines: &mut BTreeMap<ConnectionId, mpsc::Sender<Push>>) {
     let mut too_slow = Vec::new();
     for delivery in exchange.take_deliveries() {
         let Some(line) = lines.get(&delivery.connection) else { continue };
@@ -145,8 +157,8 @@ fn carry_out(exchange: &mut Exchange, _now: Time, lines: &mut BTreeMap<Connectio
 }
 
 async fn answer(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    State(entrance): State<Entrance>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     mut request: Request,
 ) -> Result<Response, StatusCode> {
     let caller = Caller { address: peer.ip(), agent: agent(request.headers()) };
@@ -154,7 +166,7 @@ async fn answer(
     let query = request.uri().query().unwrap_or_default().to_owned();
     if path.trim_end_matches('/') == "/ws-api/v3" && request.headers().contains_key(header::UPGRADE) {
         let upgrade = hyper::upgrade::on(&mut request);
-        return open(&door, upgrade, request.headers(), caller, query).await;
+        return open(&entrance, upgrade, request.headers(), caller, query).await;
     }
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
@@ -163,7 +175,7 @@ async fn answer(
     let method = parts.method.as_str().to_owned();
     let (reply, answered) = oneshot::channel();
     let ask = Ask::Http(Box::new(HttpRequest { method, path, query, body, api_key, caller }), reply);
-    door.asks.send(ask).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    entrance.asks.send(ask).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     response(answered.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?)
 }
 
@@ -181,7 +193,7 @@ fn agent(headers: &HeaderMap) -> Box<str> {
 }
 
 async fn open(
-    door: &Door,
+    entrance: &Entrance,
     upgrade: OnUpgrade,
     headers: &HeaderMap,
     caller: Caller,
@@ -190,7 +202,7 @@ async fn open(
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(StatusCode::BAD_REQUEST)?;
     let accept = derive_accept_key(key.as_bytes());
     let (reply, opened) = oneshot::channel();
-    door.asks.send(Ask::Connect(caller, query, reply)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    entrance.asks.send(Ask::Connect(caller, query, reply)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let opened = match opened.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)? {
         Ok(opened) => opened,
         Err(refusal) => {
@@ -198,7 +210,7 @@ async fn open(
             return response(HttpAnswer { status: refusal.status, headers, body });
         }
     };
-    door.upgrades.send((upgrade, opened)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    entrance.upgrades.send((upgrade, opened)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     let response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::CONNECTION, "Upgrade")

@@ -59,8 +59,7 @@ impl Engine {
             return;
         }
         let percent = i64::from(self.dice.below(100)) + 50;
-        let quantity =
-            spec.level_quantity.times_whole(percent).over(Amount::from_atoms(100_00000000)).floor_to(spec.step);
+        let quantity = spec.level_quantity.times_whole(percent).over(Amount::whole(100)).floor_to(spec.step);
         let new = NewOrder {
             symbol,
             client_id: Some(String::new()),

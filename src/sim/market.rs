@@ -31,70 +31,52 @@ pub struct SymbolSpec {
     pub level_quantity: Amount,
 }
 
+/// A hundred-millionth, of which ticks and steps are made.
+const ATOM: Amount = Amount::from_atoms(1);
+const CENT: Amount = Amount::from_atoms(1_000_000);
+
 /// Tick × step is never below the eighth place, so a limit order's cost is exact.
+#[rustfmt::skip] // A table is read by its columns.
 pub const SYMBOLS: [SymbolSpec; 6] = [
-    symbol(
-        "BTCUSDT",
-        ("BTC", "USDT"),
-        (1_000_000, 1_000),
-        9_000_00000000,
-        5_00000000,
-        60_000_00000000,
-        (500, 50, 8_000_0000),
-    ),
-    symbol(
-        "ETHUSDT",
-        ("ETH", "USDT"),
-        (1_000_000, 10_000),
-        9_000_00000000,
-        5_00000000,
-        3_000_00000000,
-        (60, 8, 12_00000000),
-    ),
-    symbol(
-        "BNBUSDT",
-        ("BNB", "USDT"),
-        (1_000_000, 100_000),
-        90_000_00000000,
-        5_00000000,
-        900_00000000,
-        (20, 4, 40_00000000),
-    ),
-    symbol("ETHBTC", ("ETH", "BTC"), (1_000, 10_000), 10_000_00000000, 10_000, 5_000_000, (3, 2, 10_00000000)),
-    symbol("VIABTC", ("VIA", "BTC"), (1, 1_00000000), 9_000_000_00000000, 10_000, 10_000, (20, 60, 400_00000000)),
-    symbol(
-        "PERPUSDT",
-        ("PERP", "USDT"),
-        (10_000, 1_000_000),
-        900_000_00000000,
-        5_00000000,
-        80_000_000,
-        (8, 30, 300_00000000),
-    ),
+    symbol(("BTCUSDT", "BTC", "USDT"), CENT, ATOM.times_whole(1_000), Amount::whole(60_000), Amount::whole(5)).quoted(500, 50, 80_000_000),
+    symbol(("ETHUSDT", "ETH", "USDT"), CENT, ATOM.times_whole(10_000), Amount::whole(3_000), Amount::whole(5)).quoted(60, 8, 1_200_000_000),
+    symbol(("BNBUSDT", "BNB", "USDT"), CENT, ATOM.times_whole(100_000), Amount::whole(900), Amount::whole(5)).quoted(20, 4, 4_000_000_000),
+    symbol(("ETHBTC", "ETH", "BTC"), ATOM.times_whole(1_000), ATOM.times_whole(10_000), CENT.times_whole(5), ATOM.times_whole(10_000)).quoted(3, 2, 1_000_000_000),
+    // The thin pairs, through which a thief gets money out.
+    symbol(("VIABTC", "VIA", "BTC"), ATOM, Amount::whole(1), ATOM.times_whole(10_000), ATOM.times_whole(10_000)).quoted(20, 60, 40_000_000_000),
+    symbol(("PERPUSDT", "PERP", "USDT"), ATOM.times_whole(10_000), CENT, CENT.times_whole(80), Amount::whole(5)).quoted(8, 30, 30_000_000_000),
 ];
 
 const fn symbol(
-    name: &'static str,
-    (base, quote): (&'static str, &'static str),
-    (tick, step): (i64, i64),
-    quantity_max: i64,
-    notional_min: i64,
-    start_price: i64,
-    (move_ticks, spread_ticks, level_quantity): (u32, i64, i64),
+    (name, base, quote): (&'static str, &'static str, &'static str),
+    tick: Amount,
+    step: Amount,
+    start_price: Amount,
+    notional_min: Amount,
 ) -> SymbolSpec {
     SymbolSpec {
         name,
         base,
         quote,
-        tick: Amount::from_atoms(tick),
-        step: Amount::from_atoms(step),
-        quantity_max: Amount::from_atoms(quantity_max),
-        notional_min: Amount::from_atoms(notional_min),
-        start_price: Amount::from_atoms(start_price),
-        move_ticks,
+        tick,
+        step,
+        quantity_max: step.times_whole(900_000_000),
+        notional_min,
+        start_price,
+        move_ticks: 1,
         levels: 8,
-        spread_ticks,
-        level_quantity: Amount::from_atoms(level_quantity),
+        spread_ticks: 1,
+        level_quantity: step,
+    }
+}
+
+impl SymbolSpec {
+    /// How far the price moves, how far apart the market maker's levels stand, what is on one (in atoms).
+    const fn quoted(mut self, move_ticks: u32, spread_ticks: i64, level_quantity: i64) -> Self {
+        self.move_ticks = move_ticks;
+        self.spread_ticks = spread_ticks;
+        self.level_quantity = Amount::from_atoms(level_quantity);
+        self
     }
 }
 

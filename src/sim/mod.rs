@@ -29,6 +29,11 @@ pub mod delivery;
 pub mod exchange;
 mod firehose;
 mod control;
+pub mod door;
 pub mod listener;
 mod connection;
 pub mod run;
+pub mod client;
+pub mod thief;
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kernel::time::Time;
 use crate::sim::config::{AccountSpec, SimConfig};
+use crate::sim::door::{TlsError, server_config};
 use crate::sim::listener::serve;
 
 #[derive(Debug, Clone, Args)]
@@ -40,6 +41,12 @@ pub struct SimArgs {
     /// Seconds until a WebSocket connection is ended by the exchange
     #[arg(long, default_value_t = 86_400)]
     pub connection_life_s: u64,
+    /// Serve TLS with this certificate chain (PEM)
+    #[arg(long, requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +57,8 @@ pub enum SimError {
     AccountsFile { path: PathBuf, source: io::Error },
     #[error("the accounts in {path} are not what they should be: {source}")]
     AccountsJson { path: PathBuf, source: serde_json::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the simulated exchange ended: {0}")]
     Serve(#[source] io::Error),
 }
@@ -60,7 +69,7 @@ pub async fn run(args: SimArgs, clock: fn() -> Time, shutdown: CancellationToken
     let address = args.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| SimError::Listen { address, source })?;
     let bound = listener.local_addr().map_err(|source| SimError::Listen { address, source })?;
-    announce(bound, &config.accounts).map_err(SimError::Serve)?;
+    announce(bound, config.tls.is_some(), &config.accounts).map_err(SimError::Serve)?;
     serve(listener, config, shutdown).await.map_err(SimError::Serve)
 }
 
@@ -72,6 +81,9 @@ fn config(args: &SimArgs, clock: fn() -> Time) -> Result<SimConfig, SimError> {
         let accounts = serde_json::from_str::<Vec<AccountSpec>>(&text);
         config.accounts = accounts.map_err(|source| SimError::AccountsJson { path, source })?;
     }
+    if let Some((certificate, key)) = args.tls_cert.as_ref().zip(args.tls_key.as_ref()) {
+        config.tls = Some(server_config(certificate, key)?);
+    }
     config.price_step = (args.price_step_ms > 0).then(|| Duration::from_millis(args.price_step_ms));
     config.weight_per_minute = args.weight_per_minute;
     config.orders_per_10s = args.orders_per_10s;
@@ -80,8 +92,9 @@ fn config(args: &SimArgs, clock: fn() -> Time) -> Result<SimConfig, SimError> {
 }
 
 /// These keys are made up here and open nothing else, so they are printed.
-fn announce(bound: SocketAddr, accounts: &[AccountSpec]) -> io::Result<()> {
-    let (rest, ws) = (format!("http://{bound}"), format!("ws://{bound}/ws-api/v3"));
+fn announce(bound: SocketAddr, tls: bool, accounts: &[AccountSpec]) -> io::Result<()> {
+    let s = if tls { "s" } else { "" };
+    let (rest, ws) = (format!("http{s}://{bound}"), format!("ws{s}://{bound}/ws-api/v3"));
     let mut people = anstream::stderr();
     writeln!(people, "Simulated exchange\n  REST       {rest}\n  WebSocket  {ws}")?;
     for account in accounts {

@@ -19,6 +19,8 @@ use crate::sim::refusal::Refusal;
 
 pub type ConnectionId = u64;
 
+/// Connections at once; one more is refused.
+const SESSIONS_MAX: usize = 4_096;
 const ACTIVE_SUBSCRIPTIONS_MAX: usize = 1_000;
 const SUBSCRIPTIONS_MAX: u32 = 65_535;
 
@@ -90,6 +92,9 @@ impl SessionOp {
 impl Exchange {
     pub fn connect(&mut self, now: Time, caller: Caller, query: &str) -> Result<ConnectionId, Refusal> {
         self.limits.connect(now, caller.address)?;
+        if self.sessions.len() >= SESSIONS_MAX {
+            return Err(Refusal::new(503, -1008, "Server is currently overloaded with other requests."));
+        }
         let rate_limits = Params::from_forms(query, "").text("returnRateLimits") != Some("false");
         self.connections += 1;
         self.sessions.insert(

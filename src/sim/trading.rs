@@ -11,11 +11,13 @@ use crate::sim::amount::Amount;
 use crate::sim::engine::{CancelOnly, Engine, Which};
 use crate::sim::filters::new_order;
 use crate::sim::market::SymbolIndex;
-use crate::sim::order::{Actor, Order, OrderKey};
+use crate::sim::order::{Actor, Order, OrderKey, Trade};
 use crate::sim::params::Params;
 use crate::sim::refusal::Refusal;
 
 const ROWS_MAX: usize = 1_000;
+/// The account's newest trades among which an answer's fills are looked for.
+const FILLS_MAX: usize = 1_000;
 
 /// How much of a placed order the answer shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +57,10 @@ fn placed(engine: &Engine, key: OrderKey, detail: Detail) -> Value {
         Detail::Result | Detail::Full => order.placed(),
     };
     if detail == Detail::Full {
-        let trades = engine.account(order.uid).into_iter().flat_map(|account| account.trades.iter().rev());
-        // An order's trades of this very request are the newest of its account.
-        let mut fills: Vec<Value> =
-            trades.take_while(|trade| trade.order_id == order.id).map(|trade| trade.filled()).collect();
+        let newest =
+            engine.account(order.uid).into_iter().flat_map(|account| account.trades.iter().rev().take(FILLS_MAX));
+        let own = newest.filter(|trade| (trade.symbol, trade.order_id) == order.key());
+        let mut fills: Vec<Value> = own.map(Trade::filled).collect();
         fills.reverse();
         body["fills"] = json!(fills);
     }

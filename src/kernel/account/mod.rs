@@ -147,6 +147,10 @@ impl Kernel {
         &self.declared
     }
 
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
     /// When `Due` is wanted, at the latest.
     pub fn due(&self) -> Option<Time> {
         self.state.timers.first().map(|(at, _)| *at)
@@ -180,7 +184,9 @@ impl Kernel {
                 (self.declared, self.rules) = (*declared, *rules);
                 self.started(last_at);
             }
-            Event::Restored(state) => self.state = *state,
+            Event::Restored { state, declared, rules } => {
+                (self.state, self.declared, self.rules) = (*state, *declared, *rules);
+            }
             Event::Feed { connection, change } => self.feed(connection, change),
             Event::Report { connection, report, tags, raw } => self.report(connection, report, tags, &raw),
             Event::Kept { connection, reason, .. } => self.kept(connection, &reason),

@@ -81,6 +81,11 @@ impl Kernel {
         }
     }
 
+    /// Where a bot's sequence stands; 0 before its first record.
+    pub fn last_seq(&self, bot: &Bot) -> u64 {
+        self.state.bots.state(bot).map_or(0, |known| known.last_seq)
+    }
+
     pub fn notices(&self) -> Vec<Notice> {
         self.state.book.notices().cloned().collect()
     }

@@ -1,0 +1,404 @@
+//! The loop that owns the kernels: one event at a time goes in, its row goes to the journal, its effects wait for the
+//! disk. Nothing is decided here, and nobody else holds a kernel.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::board::{Board, Pulse};
+use crate::clock::Clock;
+use crate::inlet::intake::{HelloReply, IntakeMessage, IntakeRequest, Refusals};
+use crate::inlet::operator::{OperatorCommand, OperatorRequest};
+use crate::inlet::user_stream::StreamEvent;
+use crate::journal::record::{Record, SHARED_CHAIN, effects_text, text};
+use crate::journal::sqlite::{Journal, WriterGone};
+use crate::kernel::account::Kernel;
+use crate::kernel::channel::ChatId;
+use crate::kernel::chat::pairing_digest;
+use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
+use crate::kernel::intent::{IntentBody, IntentReply, Registered};
+use crate::kernel::order::{Account, Bot};
+use crate::kernel::report::Report;
+use crate::kernel::shared::{Shared, SharedEffect, SharedEvent, Show};
+use crate::kernel::time::Time;
+use crate::release::{Batch, Outgoing};
+use crate::tag::TagKeys;
+
+/// A heartbeat that no verdict waits for is worth a row this often; the others are answered without one.
+const BEAT_ROWS_EVERY: Duration = Duration::from_secs(5);
+const CHORES_EVERY: Duration = Duration::from_secs(5);
+/// Rows after which the state is written whole, so that a start reads no more than this.
+const SNAPSHOT_EVERY_ROWS: u64 = 50_000;
+const PAIRING_VALID_FOR: Duration = Duration::from_secs(600);
+
+/// Where events come from.
+pub struct Inputs {
+    pub stream: mpsc::Receiver<StreamEvent>,
+    pub intake: mpsc::Receiver<IntakeMessage>,
+    pub operator: mpsc::Receiver<OperatorRequest>,
+    pub shared: mpsc::Receiver<SharedEvent>,
+    pub reads: mpsc::Receiver<(EffectId, ReadOutcome)>,
+    pub faults: mpsc::Receiver<Fault>,
+    pub refusals: Arc<Refusals>,
+}
+
+pub struct Core {
+    pub clock: Arc<Clock>,
+    pub tags: Arc<TagKeys>,
+    pub kernel: Kernel,
+    pub shared: Shared,
+    pub board: Arc<Board>,
+    pub journal: Journal,
+    pub release: mpsc::Sender<Batch>,
+    /// The last row written.
+    pub seq: u64,
+    pub since_snapshot: u64,
+    pub waiters: Waiters,
+}
+
+#[derive(Default)]
+pub struct Waiters {
+    last: u64,
+    waiting: BTreeMap<Ticket, Waiter>,
+    beats: BTreeMap<Bot, (Time, Option<IpAddr>)>,
+    pulse: Option<Pulse>,
+}
+
+enum Waiter {
+    Intent(oneshot::Sender<IntentReply>),
+    Access(oneshot::Sender<Answer>),
+    Operator(oneshot::Sender<serde_json::Value>),
+    Chat(ChatId),
+}
+
+/// An event on its way into one of the two kernels.
+enum Work {
+    Account(Event),
+    Shared(SharedEvent),
+}
+
+impl Core {
+    pub async fn run(mut self, mut inputs: Inputs, shutdown: CancellationToken) -> Result<(), WriterGone> {
+        let mut chores = tokio::time::interval(CHORES_EVERY);
+        loop {
+            let due = [self.kernel.due(), self.shared.due()].into_iter().flatten().min();
+            let wait = due.map_or(CHORES_EVERY, |due| due.since(self.clock.now()));
+            // Not biased: a flood on one input must not starve the others. The journal holds the order that was taken.
+            let work = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(event) = inputs.stream.recv() => self.stream(event),
+                Some(message) = inputs.intake.recv() => self.intake(message),
+                Some(request) = inputs.operator.recv() => self.operator(request),
+                Some(event) = inputs.shared.recv() => Some(Work::Shared(event)),
+                Some((effect, outcome)) = inputs.reads.recv() => Some(Work::Account(self.read(effect, outcome))),
+                Some(fault) = inputs.faults.recv() => Some(Work::Account(Event::Fault(fault))),
+                _ = chores.tick() => self.chores(&inputs.refusals),
+                () = tokio::time::sleep(wait), if due.is_some() => Some(self.due()),
+            };
+            if let Some(work) = work {
+                self.step(work).await?;
+            }
+            if self.since_snapshot >= SNAPSHOT_EVERY_ROWS {
+                self.snapshot().await?;
+            }
+        }
+        self.snapshot().await
+    }
+
+    /// Works an event off, and all that follows from it between the two kernels: one transaction.
+    pub async fn step_account(&mut self, event: Event) -> Result<(), WriterGone> {
+        self.step(Work::Account(event)).await
+    }
+
+    pub async fn step_shared(&mut self, event: SharedEvent) -> Result<(), WriterGone> {
+        self.step(Work::Shared(event)).await
+    }
+
+    async fn step(&mut self, work: Work) -> Result<(), WriterGone> {
+        let mut rows = Vec::new();
+        let mut outgoing = Vec::new();
+        let mut queue = VecDeque::from([work]);
+        while let Some(work) = queue.pop_front() {
+            self.seq += 1;
+            rows.push(match work {
+                Work::Account(event) => self.apply_account(event, &mut queue, &mut outgoing),
+                Work::Shared(event) => self.apply_shared(event, &mut queue, &mut outgoing),
+            });
+        }
+        self.since_snapshot += u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        self.note_pulse(&mut outgoing);
+        self.journal.append(rows).await?;
+        if !outgoing.is_empty() {
+            self.release.send(Batch { seq: self.seq, outgoing }).await.map_err(|_| WriterGone)?;
+        }
+        Ok(())
+    }
+
+    fn apply_account(&mut self, event: Event, queue: &mut VecDeque<Work>, outgoing: &mut Vec<Outgoing>) -> Record {
+        let (seq, at) = (self.seq, self.clock.now());
+        let body = text(&event);
+        let effects = self.kernel.apply(at, seq, event);
+        let chain = self.kernel.declared().account.as_str().into();
+        let record = Record { seq, chain, at, body, effects: effects_text(&effects) };
+        for (index, effect) in (0_u32..).zip(effects) {
+            match effect {
+                Effect::Reply { ticket, reply } => {
+                    if let Some(Waiter::Intent(to)) = self.waiters.waiting.remove(&ticket) {
+                        outgoing.push(Outgoing::Reply(to, reply));
+                    }
+                }
+                Effect::Answer { ticket, answer } => self.answer(ticket, answer, queue, outgoing),
+                Effect::Read(request) => outgoing.push(Outgoing::Read(EffectId { cause: seq, index }, request)),
+                Effect::Tell(notice) => {
+                    outgoing.push(Outgoing::Show(notice.clone()));
+                    queue.push_back(Work::Shared(SharedEvent::Notice(notice)));
+                }
+            }
+        }
+        record
+    }
+
+    fn apply_shared(&mut self, event: SharedEvent, queue: &mut VecDeque<Work>, outgoing: &mut Vec<Outgoing>) -> Record {
+        let (seq, at) = (self.seq, self.clock.now());
+        let body = text(&event);
+        let effects = self.shared.apply(at, seq, event);
+        let record = Record { seq, chain: SHARED_CHAIN.into(), at, body, effects: effects_text(&effects) };
+        for (index, effect) in (0_u32..).zip(effects) {
+            match effect {
+                SharedEffect::Post(post) => outgoing.push(Outgoing::Post(EffectId { cause: seq, index }, post)),
+                SharedEffect::Acknowledge { incident, shown, by, chat, account: _ } => {
+                    let ticket = self.ticket(Waiter::Chat(chat));
+                    let shown = Some(shown);
+                    queue.push_back(Work::Account(Event::Acknowledge { ticket, by, incident, shown }));
+                }
+                SharedEffect::Show { chat, what } => {
+                    let text = self.show(what).into();
+                    queue.push_back(Work::Shared(SharedEvent::Answered { chat, text }));
+                }
+            }
+        }
+        record
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer, queue: &mut VecDeque<Work>, outgoing: &mut Vec<Outgoing>) {
+        match self.waiters.waiting.remove(&ticket) {
+            Some(Waiter::Access(to)) => outgoing.push(Outgoing::Answer(to, answer)),
+            Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(
+                to,
+                match answer {
+                    Answer::Done => json!({ "ok": true }),
+                    Answer::Refused { reason } => {
+                        refusal(&reason, "ask for the incident again, then act on what it shows")
+                    }
+                },
+            )),
+            // An acknowledgement that was taken shows on the card itself.
+            Some(Waiter::Chat(chat)) => match answer {
+                Answer::Done => {}
+                Answer::Refused { reason: text } => {
+                    queue.push_back(Work::Shared(SharedEvent::Answered { chat, text }));
+                }
+            },
+            Some(Waiter::Intent(_)) | None => {}
+        }
+    }
+
+    fn ticket(&mut self, waiter: Waiter) -> Ticket {
+        self.waiters.last += 1;
+        let ticket = Ticket(self.waiters.last);
+        self.waiters.waiting.insert(ticket, waiter);
+        ticket
+    }
+
+    fn stream(&mut self, event: StreamEvent) -> Option<Work> {
+        Some(Work::Account(match event {
+            StreamEvent::Feed { connection, change, account: _ } => Event::Feed { connection, change },
+            StreamEvent::Report { connection, report, raw, account: _ } => {
+                let tags = match &report {
+                    Report::Execution(report) => self.tags.check_report(report),
+                    Report::List(_) | Report::Position(_) | Report::Balance(_) | Report::ExternalLock(_) => Tags::NONE,
+                };
+                Event::Report { connection, report, tags, raw: raw.into() }
+            }
+            StreamEvent::Kept { connection, reason, raw, account: _ } => {
+                Event::Kept { connection, reason, raw: raw.into() }
+            }
+        }))
+    }
+
+    fn intake(&mut self, message: IntakeMessage) -> Option<Work> {
+        match message {
+            IntakeMessage::Intent(request) => self.intent(*request),
+            IntakeMessage::Hello { bot, reply, account } => {
+                let last_seq = self.board.pulse(&account).and_then(|pulse| pulse.last_seqs.get(&bot).copied());
+                let hello = HelloReply { last_seq: last_seq.unwrap_or(0), nonce: self.clock.now() };
+                if reply.send(hello).is_err() {
+                    tracing::debug!(%bot, "A bot said hello and left before the answer.");
+                }
+                None
+            }
+            IntakeMessage::Access { evidence, reply } => {
+                let ticket = self.ticket(Waiter::Access(reply));
+                Some(Work::Account(Event::Access { ticket, evidence }))
+            }
+        }
+    }
+
+    fn intent(&mut self, request: IntakeRequest) -> Option<Work> {
+        let IntakeRequest { record, reply } = request;
+        let now = self.clock.now();
+        if let IntentBody::Heartbeat { egress } = record.body {
+            let known = self.waiters.beats.get(&record.bot);
+            let recent = known.is_some_and(|(at, known)| now.since(*at) < BEAT_ROWS_EVERY && *known == egress);
+            let complete = record.seq == self.kernel.last_seq(&record.bot);
+            if recent && complete && !self.kernel.heartbeat_wanted() {
+                let answer = Ok(Registered { client_order_ids: Vec::new() });
+                let beat = IntentReply { seq: record.seq, nonce: now, heartbeat_wanted: false, missing: 0, answer };
+                if reply.send(beat).is_err() {
+                    tracing::debug!(bot = %record.bot, "A heartbeat's sender left before the answer.");
+                }
+                return None;
+            }
+            self.waiters.beats.insert(record.bot.clone(), (now, egress));
+        }
+        let ticket = self.ticket(Waiter::Intent(reply));
+        Some(Work::Account(Event::Intent { ticket, record: Box::new(record) }))
+    }
+
+    /// The kernel holds no key, so the ids of orders that a read shows are checked here.
+    fn read(&self, effect: EffectId, mut outcome: ReadOutcome) -> Event {
+        match &mut outcome {
+            ReadOutcome::Order(order) => order.tag = self.tags.check_snapshot(order),
+            ReadOutcome::OpenOrders(orders) => {
+                for order in orders {
+                    order.tag = self.tags.check_snapshot(order);
+                }
+            }
+            ReadOutcome::Balances(_) | ReadOutcome::NotFound | ReadOutcome::Unknown { .. } => {}
+        }
+        Event::Read { effect, outcome }
+    }
+
+    fn due(&self) -> Work {
+        let now = self.clock.now();
+        if self.kernel.due().is_some_and(|due| due <= now) {
+            Work::Account(Event::Due)
+        } else {
+            Work::Shared(SharedEvent::Due)
+        }
+    }
+
+    fn chores(&self, refusals: &Refusals) -> Option<Work> {
+        if let Some(by_ms) = self.clock.jump_ms() {
+            return Some(Work::Account(Event::Fault(Fault::ClockJump { by_ms })));
+        }
+        let (intents, access) = refusals.drain();
+        (intents + access > 0).then_some(Work::Account(Event::Refused { intents, access }))
+    }
+
+    fn operator(&mut self, request: OperatorRequest) -> Option<Work> {
+        let OperatorRequest { command, reply } = request;
+        let by: Box<str> = "operator".into();
+        let account = &self.kernel.declared().account;
+        let answer = match command {
+            OperatorCommand::Status => json!({
+                "ok": true,
+                "status": self.kernel.status(),
+                "channels": self.shared.channels(),
+                "paired": self.shared.paired(),
+            }),
+            OperatorCommand::Incidents => json!({ "ok": true, "incidents": self.kernel.notices() }),
+            OperatorCommand::Incident { id } => {
+                match self.kernel.notices().into_iter().find(|notice| notice.incident == id) {
+                    Some(notice) => json!({ "ok": true, "incident": notice }),
+                    None => refusal(&format!("there is no incident {id}"), "`countersign incidents` lists them"),
+                }
+            }
+            OperatorCommand::Ack { id, shown } => {
+                let ticket = self.ticket(Waiter::Operator(reply));
+                return Some(Work::Account(Event::Acknowledge { ticket, by, incident: id, shown }));
+            }
+            OperatorCommand::Confirm { digest } => {
+                let ticket = self.ticket(Waiter::Operator(reply));
+                return Some(Work::Account(Event::ConfirmPreExisting { ticket, by, digest }));
+            }
+            OperatorCommand::AccessImport { evidence } if evidence.account == *account => {
+                let ticket = self.ticket(Waiter::Operator(reply));
+                return Some(Work::Account(Event::Access { ticket, evidence }));
+            }
+            OperatorCommand::AccessImport { evidence } => {
+                let message = format!("account {} is not watched here", evidence.account);
+                refusal(&message, &format!("this daemon watches {account}"))
+            }
+            OperatorCommand::Pair => return self.pair(reply),
+        };
+        if reply.send(answer).is_err() {
+            tracing::debug!("An operator left before the answer.");
+        }
+        None
+    }
+
+    /// The code is made here, since the kernel knows no randomness; it sees the digest only.
+    fn pair(&self, reply: oneshot::Sender<serde_json::Value>) -> Option<Work> {
+        let mut bytes = [0_u8; 10];
+        let made = getrandom::fill(&mut bytes);
+        let (answer, work) = match made {
+            Ok(()) => {
+                let code = data_encoding::BASE32_NOPAD.encode(&bytes);
+                let expires = self.clock.now() + PAIRING_VALID_FOR;
+                let event = SharedEvent::PairingIssued { code_sha256: pairing_digest(&code), expires };
+                let minutes = PAIRING_VALID_FOR.as_secs() / 60;
+                (json!({ "ok": true, "code": code, "valid_minutes": minutes }), Some(Work::Shared(event)))
+            }
+            Err(error) => (refusal(&format!("no random code could be made: {error}"), "try again"), None),
+        };
+        if reply.send(answer).is_err() {
+            tracing::debug!("An operator left before the answer.");
+        }
+        work
+    }
+
+    fn show(&self, what: Show) -> String {
+        match what {
+            Show::Status => crate::words::status(&self.kernel.status()),
+            Show::Incidents => crate::words::incidents(&self.kernel.notices()),
+        }
+    }
+
+    fn note_pulse(&mut self, outgoing: &mut Vec<Outgoing>) {
+        let declared = self.kernel.declared();
+        let last_seqs = declared.bots.keys().map(|bot| (bot.clone(), self.kernel.last_seq(bot))).collect();
+        let pulse = Pulse { sight: self.kernel.state().coverage.sight(), last_seqs };
+        if self.waiters.pulse.as_ref() != Some(&pulse) {
+            self.waiters.pulse = Some(pulse.clone());
+            outgoing.push(Outgoing::Pulse(declared.account.clone(), pulse));
+        }
+    }
+
+    /// Writes both states whole, one row each, in one transaction.
+    pub async fn snapshot(&mut self) -> Result<(), WriterGone> {
+        let at = self.clock.now();
+        let account: &Account = &self.kernel.declared().account;
+        let state = Event::Restored {
+            state: Box::new(self.kernel.state().clone()),
+            declared: Box::new(self.kernel.declared().clone()),
+            rules: Box::new(self.kernel.rules().clone()),
+        };
+        let shared = SharedEvent::Restored(Box::new(self.shared.clone()));
+        let row = |seq, chain: &str, body| Record { seq, chain: chain.into(), at, body, effects: String::new() };
+        let rows =
+            vec![row(self.seq + 1, account.as_str(), text(&state)), row(self.seq + 2, SHARED_CHAIN, text(&shared))];
+        self.seq += 2;
+        self.since_snapshot = 0;
+        self.journal.append(rows).await
+    }
+}
+
+fn refusal(message: &str, hint: &str) -> serde_json::Value {
+    json!({ "ok": false, "message": message, "hint": hint })
+}

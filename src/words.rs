@@ -1,0 +1,110 @@
+//! The account in plain text, for the terminal and the chat alike.
+
+use std::fmt::Write;
+
+use crate::kernel::account::Status;
+use crate::kernel::card;
+use crate::kernel::coverage::Sight;
+use crate::kernel::incident::{IncidentState, Notice, Priority};
+
+/// Incidents that a list shows; older ones are counted.
+const LISTED_MAX: usize = 20;
+
+pub fn status(status: &Status) -> String {
+    let sight = match status.sight {
+        Sight::Blind => "BLIND: countersign cannot see the account now",
+        Sight::Live => "live, not proved (no comparison by REST has agreed since)",
+        Sight::Proved => "live and proved",
+    };
+    let mut text = format!("{} · {sight} · {} connections\n", status.account, status.connections);
+    for bot in &status.bots {
+        let state = match (bot.connected, bot.silent) {
+            (false, _) => "has announced nothing yet",
+            (true, true) => "SILENT",
+            (true, false) => "speaks",
+        };
+        let heard = bot.heard_at.map(|at| format!(", last heard {at} UTC")).unwrap_or_default();
+        say(&mut text, format_args!("bot {}: {state}{heard}, record {}\n", bot.bot, bot.last_seq));
+        if bot.missing_records > 0 {
+            say(&mut text, format_args!("  {} of its records never arrived\n", bot.missing_records));
+        }
+    }
+    let orders = &status.orders;
+    say(
+        &mut text,
+        format_args!(
+            "orders: {} matched, {} not your bot's, {} waiting, {} open before countersign looked\n",
+            orders.matched, orders.strangers, orders.pending, orders.pre_existing
+        ),
+    );
+    say(
+        &mut text,
+        format_args!(
+            "reports: {}, second copies {}, kept unread {}; gaps {}; differences by REST {}\n",
+            status.counts.reports, status.counts.echoes, status.counts.kept_raw, status.gaps, status.rest_differences
+        ),
+    );
+    say(&mut text, format_args!("open incidents: {}\n", status.open_incidents));
+    if let Some(digest) = &status.confirm {
+        say(&mut text, format_args!("orders open at the start wait for: countersign confirm {digest}\n"));
+    }
+    text.push_str("cannot be seen:\n");
+    for line in &status.cannot_see {
+        say(&mut text, format_args!("  - {line}\n"));
+    }
+    text
+}
+
+pub fn incidents(notices: &[Notice]) -> String {
+    if notices.is_empty() {
+        return "no incidents\n".to_owned();
+    }
+    let mut text = String::new();
+    for notice in notices.iter().rev().take(LISTED_MAX) {
+        let state = match notice.state {
+            IncidentState::Open => "open",
+            IncidentState::Acknowledged => "acknowledged",
+            IncidentState::Ended => "ended",
+        };
+        say(
+            &mut text,
+            format_args!(
+                "{:>8}  {:<8}  {:<12}  {} UTC  {}{}\n",
+                notice.incident.0,
+                priority(notice.priority),
+                state,
+                notice.opened_at,
+                notice.headline,
+                money(notice)
+            ),
+        );
+    }
+    if notices.len() > LISTED_MAX {
+        say(&mut text, format_args!("and {} older ones\n", notices.len() - LISTED_MAX));
+    }
+    text
+}
+
+pub fn incident(notice: &Notice) -> String {
+    format!("{}\n", card::card(notice, false).plain)
+}
+
+pub const fn priority(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Info => "info",
+        Priority::Warning => "warning",
+        Priority::Critical => "CRITICAL",
+    }
+}
+
+fn money(notice: &Notice) -> String {
+    if notice.orders == 0 {
+        return String::new();
+    }
+    let sums: Vec<String> = notice.notional.iter().map(|(asset, sum)| format!("{} {asset}", sum.rounded(8))).collect();
+    format!(" ({} orders, {})", notice.orders, sums.join(" + "))
+}
+
+fn say(text: &mut String, line: std::fmt::Arguments<'_>) {
+    text.write_fmt(line).unwrap_or_default();
+}
