@@ -284,8 +284,10 @@ impl Kernel {
         self.wait_again();
         self.restart_intents();
         self.rejudge_passed();
-        if let Some(since) = self.state.coverage.blind_since {
-            self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC"));
+        match self.state.coverage.blind_since {
+            Some(since) => self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC")),
+            // A first start is no gap, but one that never sees anything must not stay quiet.
+            None => self.set_timer(feed::STILL_BLIND_AFTER, Timer::StillBlind),
         }
     }
 
