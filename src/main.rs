@@ -69,11 +69,26 @@ fn main() -> ExitCode {
     match outcome {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explain(&error));
             let status = error.downcast_ref::<RunError>().map_or(1, RunError::exit_status);
             ExitCode::from(status)
         }
     }
+}
+
+/// What went wrong with every cause that it does not name itself, and the hint last.
+fn explain(error: &anyhow::Error) -> String {
+    let text = error.to_string();
+    let (mut what, hint) = match text.split_once("\nhint: ") {
+        Some((what, hint)) => (what.to_owned(), format!("\nhint: {hint}")),
+        None => (text, String::new()),
+    };
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !what.contains(&cause) {
+            what = format!("{what}: {cause}");
+        }
+    }
+    what + &hint
 }
 
 async fn obey(cli: Cli) -> anyhow::Result<u8> {
