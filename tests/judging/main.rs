@@ -10,3 +10,4 @@ mod sight;
 mod comparison;
 mod incidents;
 mod capacity;
+mod any_order;
