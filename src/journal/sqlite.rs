@@ -30,6 +30,8 @@ pub enum JournalError {
     Version { path: PathBuf, found: i64 },
     #[error("the journal could not be read: {0}")]
     Read(#[from] rusqlite::Error),
+    #[error("the broken journal {} cannot be set aside: {source}\nhint: move it away by hand, and keep it", path.display())]
+    SetAside { path: PathBuf, source: std::io::Error },
     #[error("row {seq} of the journal is broken: {detail}")]
     Broken { seq: u64, detail: String },
 }

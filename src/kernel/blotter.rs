@@ -2,26 +2,31 @@
 //!
 //! Invariants: an order is known by (symbol, venue order id), client ids are aliases; closed orders and intents stay
 //! as tombstones, so that a repeat or a late report changes nothing; an id is bound to one order only, the first that
-//! the venue created under it, whichever report of it arrives first.
+//! the venue created under it, whichever report of it arrives first. Each look-up is by an index, so that a report
+//! costs the same with ten orders held as with ten thousand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::event::TagCheck;
-use crate::kernel::intent::{CancelTerms, OrderTerms, SendOutcome};
+use crate::kernel::intent::{CancelTerms, OrderTerms, SendOutcome, Target};
 use crate::kernel::money::Dec;
-use crate::kernel::order::{Bot, ClientId, OrderId, Symbol};
+use crate::kernel::order::{Bot, ClientId, OrderId, OrderStatus, Symbol};
 use crate::kernel::pairs;
 use crate::kernel::time::Time;
 use crate::kernel::verdict::{Assurance, Difference, Placed, Verdict};
 
-/// Orders held, tombstones included. At the limit the oldest closed order is forgotten, then the oldest of all; a
-/// forgotten order that stirs again is judged anew, so the fault is an alert too many, never one too few.
+/// Orders held, tombstones included. At the limit the oldest closed order is forgotten, then the oldest of all, each
+/// with its intent; a forgotten order that stirs again is judged anew, so the fault is an alert too many, never one
+/// too few.
 pub const ORDERS_MAX: usize = 10_000;
-/// Announced orders and cancels held. At the limit the oldest settled one is forgotten; if none is settled, the
-/// intent is refused.
+/// Announced orders and cancels held. At the limit the oldest settled one is forgotten, and the verdict on its order
+/// stands; if none is settled, the intent is refused.
 pub const INTENTS_MAX: usize = 10_000;
+/// Ids one order may have had: the venue allows ten amendments. A later one is not followed as a target.
+const ALIASES_MAX: usize = 16;
 
 pub type OrderKey = (Symbol, OrderId);
 
@@ -37,13 +42,20 @@ pub struct Blotter {
     /// Client id of an announced order or cancel → the intent.
     #[serde(with = "pairs")]
     by_client_id: BTreeMap<ClientId, IntentKey>,
-    /// Client id on the wire → every order seen under it.
+    /// What a cancel or amendment was said to be about → the intents, by the time they came.
     #[serde(with = "pairs")]
-    sightings: BTreeMap<ClientId, Vec<OrderKey>>,
+    by_target: BTreeMap<(Symbol, Target), BTreeSet<(Time, IntentKey)>>,
+    /// Client id that orders were placed with → those orders, the first that the venue created in front.
     #[serde(with = "pairs")]
-    order_age: BTreeMap<(Time, OrderKey), ()>,
+    sightings: BTreeMap<ClientId, BTreeSet<(Time, OrderKey)>>,
+    /// Ids that amendments gave to orders.
     #[serde(with = "pairs")]
-    intent_age: BTreeMap<(Time, IntentKey), ()>,
+    aliases: BTreeMap<(Symbol, ClientId), OrderKey>,
+    #[serde(with = "pairs")]
+    lists: BTreeMap<i64, BTreeSet<OrderKey>>,
+    order_age: BTreeSet<(Time, OrderKey)>,
+    closed_age: BTreeSet<(Time, OrderKey)>,
+    settled_age: BTreeSet<(Time, IntentKey)>,
     pub forgotten_orders: u64,
 }
 
@@ -54,7 +66,7 @@ pub struct Intent {
     pub nonce: Option<Time>,
     pub announced: Announced,
     pub result: Option<SendOutcome>,
-    pub settled: Settled,
+    settled: Settled,
     /// Signed reads that did not find it.
     pub missing_reads: u8,
     /// Reads in a row that failed.
@@ -65,7 +77,7 @@ pub struct Intent {
 #[serde(rename_all = "snake_case")]
 pub enum Announced {
     Place {
-        terms: OrderTerms,
+        terms: Box<OrderTerms>,
         /// The smaller quantities it may be amended to.
         amended: Vec<Dec>,
     },
@@ -114,9 +126,14 @@ pub struct Order {
     pub told: bool,
     /// Waiting ends here, whatever the bots say.
     pub deadline: Time,
+    /// Waiting is over, and does not begin again.
+    pub waited: bool,
     pub open: bool,
     pub cumulative_quantity: Dec,
     pub cumulative_quote: Dec,
+    /// The intent it was matched with has been forgotten: the verdict stands.
+    kept: bool,
+    aliases: Vec<ClientId>,
 }
 
 /// How well we know the terms that an order was placed with.
@@ -127,8 +144,49 @@ pub enum Sight {
     Aside,
     /// The same, and a read could not settle it.
     AsideUnread,
-    /// From the report or read that shows the order itself.
+    /// From a signed read, which shows the order as it is by now.
+    Read,
+    /// From the report that shows the order as it was placed.
     AsPlaced,
+}
+
+/// One sight of an order, from a report or a read.
+#[derive(Debug)]
+pub struct Glimpse {
+    pub placed: Placed,
+    pub sight: Sight,
+    pub at: Time,
+    pub created_at: Time,
+    pub tag: TagCheck,
+    pub list_id: Option<i64>,
+    pub status: OrderStatus,
+    pub cumulative_quantity: Dec,
+    pub cumulative_quote: Dec,
+}
+
+impl Glimpse {
+    pub fn into_order(self, now: Time, wait: Duration) -> Order {
+        Order {
+            placed: self.placed,
+            placed_at: self.at,
+            sight: self.sight,
+            first_seen: now,
+            created_at: self.created_at,
+            tag: self.tag,
+            list_id: self.list_id,
+            verdict: Verdict::Pending,
+            assurance: None,
+            differences: Vec::new(),
+            told: false,
+            deadline: now + wait,
+            waited: false,
+            open: !self.status.is_terminal(),
+            cumulative_quantity: self.cumulative_quantity,
+            cumulative_quote: self.cumulative_quote,
+            kept: false,
+            aliases: Vec::new(),
+        }
+    }
 }
 
 impl Order {
@@ -138,100 +196,295 @@ impl Order {
         let resting = rest.filter(|_| self.open).and_then(|rest| rest.checked_mul(self.placed.price));
         self.cumulative_quote.checked_add(resting.unwrap_or(Dec::ZERO)).unwrap_or(self.cumulative_quote)
     }
+
+    /// Whether its verdict rests on an intent that has been forgotten.
+    pub const fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// Every id it was ever seen under.
+    pub fn ids(&self) -> impl Iterator<Item = &ClientId> {
+        std::iter::once(&self.placed.client_order_id).chain(&self.aliases)
+    }
+
+    /// Takes in one more sight of the order, in whatever order they come.
+    fn take(&mut self, glimpse: Glimpse) {
+        let better = glimpse.sight > self.sight || glimpse.sight == self.sight && glimpse.at < self.placed_at;
+        if better {
+            self.placed = glimpse.placed;
+            self.placed_at = glimpse.at;
+            self.sight = glimpse.sight;
+            self.tag = glimpse.tag;
+        }
+        self.created_at = self.created_at.min(glimpse.created_at);
+        self.list_id = self.list_id.or(glimpse.list_id);
+        // Closed stays closed: a NEW that arrives after the fill does not bring the order back.
+        self.open = self.open && !glimpse.status.is_terminal();
+        self.cumulative_quantity = self.cumulative_quantity.max(glimpse.cumulative_quantity);
+        self.cumulative_quote = self.cumulative_quote.max(glimpse.cumulative_quote);
+    }
 }
 
-impl Blotter {
-    pub fn intent_by_client_id(&self, id: &ClientId) -> Option<IntentKey> {
-        self.by_client_id.get(id).cloned()
+impl Announced {
+    /// The id of the order or request itself, where the bot chose one.
+    pub fn own_id(&self) -> Option<&ClientId> {
+        match self {
+            Self::Place { terms, .. } => Some(&terms.client_order_id),
+            Self::Cancel { terms, .. } => terms.client_order_id.as_ref(),
+            // An amendment may keep the order's id, which is the order's then.
+            Self::Amend { client_order_id, target, .. } => client_order_id.as_ref().filter(|id| *id != target),
+        }
     }
 
-    /// Makes room and files the intent under its ids. `false` where there is no room.
-    pub fn register(&mut self, key: IntentKey, intent: Intent, ids: &[ClientId]) -> bool {
-        if self.intents.len() >= INTENTS_MAX && !self.forget_intent() {
-            return false;
+    /// What a cancel or an amendment is about.
+    pub fn target(&self) -> Option<(Symbol, Target)> {
+        match self {
+            Self::Place { .. } => None,
+            Self::Cancel { terms, .. } => Some((terms.symbol.clone(), terms.target.clone())),
+            Self::Amend { symbol, target, .. } => Some((symbol.clone(), Target::Client(target.clone()))),
         }
-        for id in ids {
+    }
+}
+
+impl Intent {
+    pub const fn new(received_at: Time, nonce: Option<Time>, announced: Announced) -> Self {
+        Self { received_at, nonce, announced, result: None, settled: Settled::No, missing_reads: 0, failed_reads: 0 }
+    }
+
+    pub const fn settled(&self) -> Settled {
+        self.settled
+    }
+}
+
+/// Intents.
+impl Blotter {
+    pub fn intent_by_client_id(&self, id: &ClientId) -> Option<(&IntentKey, &Intent)> {
+        let key = self.by_client_id.get(id)?;
+        self.intents.get_key_value(key)
+    }
+
+    /// The placement announced under an id.
+    pub fn placement(&self, id: &ClientId) -> Option<(&IntentKey, &Intent)> {
+        self.intent_by_client_id(id).filter(|(_, intent)| matches!(intent.announced, Announced::Place { .. }))
+    }
+
+    /// Cancels and amendments said to be about this target, from `since` to `until`.
+    pub fn about(
+        &self,
+        target: &(Symbol, Target),
+        since: Time,
+        until: Time,
+    ) -> impl Iterator<Item = (&IntentKey, &Intent)> {
+        let from = (since, (Bot::new(""), 0, 0));
+        let said = self.by_target.get(target).into_iter();
+        said.flat_map(move |said| said.range(from.clone()..))
+            .take_while(move |(at, _)| *at <= until)
+            .filter_map(|(_, key)| self.intents.get_key_value(key))
+    }
+
+    /// Whether `more` intents can be filed; the oldest settled ones give way to them.
+    pub fn make_room(&mut self, more: usize) -> bool {
+        while self.intents.len() + more > INTENTS_MAX {
+            let Some((_, oldest)) = self.settled_age.first().cloned() else { return false };
+            self.forget_intent(&oldest);
+        }
+        true
+    }
+
+    /// Files the intent under its id and its target.
+    pub fn register(&mut self, key: IntentKey, intent: Intent) {
+        if let Some(id) = intent.announced.own_id() {
             self.by_client_id.insert(id.clone(), key.clone());
         }
-        self.intent_age.insert((intent.received_at, key.clone()), ());
+        if let Some(target) = intent.announced.target() {
+            self.by_target.entry(target).or_default().insert((intent.received_at, key.clone()));
+        }
         self.intents.insert(key, intent);
-        true
     }
 
-    /// What was announced since, oldest first.
-    pub fn intents_since(&self, since: Time) -> impl Iterator<Item = &IntentKey> {
-        let floor = (since, (Bot::new(""), 0, 0));
-        self.intent_age.range(floor..).map(|((_, key), ())| key)
-    }
-
-    fn forget_intent(&mut self) -> bool {
-        let settled = |key: &IntentKey| self.intents.get(key).is_none_or(|intent| intent.settled != Settled::No);
-        let Some(oldest) = self.intent_age.keys().find(|(_, key)| settled(key)).cloned() else { return false };
-        self.intent_age.remove(&oldest);
-        if let Some(intent) = self.intents.remove(&oldest.1) {
-            let id = match intent.announced {
-                Announced::Place { terms, .. } => Some(terms.client_order_id),
-                Announced::Cancel { terms, .. } => terms.client_order_id,
-                Announced::Amend { client_order_id, .. } => client_order_id,
-            };
-            if let Some(id) = id
-                && self.by_client_id.get(&id) == Some(&oldest.1)
-            {
-                self.by_client_id.remove(&id);
-            }
-        }
-        true
-    }
-
-    pub fn insert_order(&mut self, key: OrderKey, order: Order) {
-        if self.orders.len() >= ORDERS_MAX {
-            self.forget_order();
-        }
-        self.order_age.insert((order.first_seen, key.clone()), ());
-        self.note_sighting(&order.placed.client_order_id, &key);
-        self.orders.insert(key, order);
-    }
-
-    /// Files an order under one more client id (its placing report may come after others).
-    pub fn note_sighting(&mut self, id: &ClientId, key: &OrderKey) {
-        let seen = self.sightings.entry(id.clone()).or_default();
-        if !seen.contains(key) {
-            seen.push(key.clone());
+    pub fn settle(&mut self, key: &IntentKey, settled: Settled) {
+        let Some(intent) = self.intents.get_mut(key) else { return };
+        intent.settled = settled;
+        let age = (intent.received_at, key.clone());
+        if settled == Settled::No {
+            self.settled_age.remove(&age);
+        } else {
+            self.settled_age.insert(age);
         }
     }
 
-    fn forget_order(&mut self) {
-        let closed = |key: &OrderKey| self.orders.get(key).is_none_or(|order| !order.open);
-        let oldest = self.order_age.keys().find(|(_, key)| closed(key)).or_else(|| self.order_age.keys().next());
-        let Some((at, key)) = oldest.cloned() else { return };
-        self.order_age.remove(&(at, key.clone()));
-        self.forgotten_orders += 1;
-        if let Some(order) = self.orders.remove(&key)
-            && let Some(seen) = self.sightings.get_mut(&order.placed.client_order_id)
+    /// The bot told it again under another number: no order may come of this one any more.
+    pub fn revoke(&mut self, key: &IntentKey) {
+        self.settle(key, Settled::Rejected);
+        let id = self.intents.get(key).and_then(|intent| intent.announced.own_id()).cloned();
+        self.unname(id.as_ref(), key);
+    }
+
+    fn unname(&mut self, id: Option<&ClientId>, key: &IntentKey) {
+        if let Some(id) = id
+            && self.by_client_id.get(id) == Some(key)
         {
-            seen.retain(|other| *other != key);
-            if seen.is_empty() {
-                self.sightings.remove(&order.placed.client_order_id);
-            }
+            self.by_client_id.remove(id);
         }
     }
 
-    pub fn orders_under(&self, id: &ClientId) -> &[OrderKey] {
-        self.sightings.get(id).map_or(&[], Vec::as_slice)
+    fn forget_intent(&mut self, key: &IntentKey) {
+        let Some(intent) = self.intents.remove(key) else { return };
+        let age = (intent.received_at, key.clone());
+        self.settled_age.remove(&age);
+        if let Some(target) = intent.announced.target()
+            && let Some(said) = self.by_target.get_mut(&target)
+        {
+            said.remove(&age);
+            if said.is_empty() {
+                self.by_target.remove(&target);
+            }
+        }
+        let id = intent.announced.own_id();
+        if let (Some(id), Announced::Place { .. }) = (id, &intent.announced)
+            && self.by_client_id.get(id) == Some(key)
+            && let Some(holder) = self.holder(id).cloned()
+            && let Some(order) = self.orders.get_mut(&holder)
+        {
+            order.kept = order.verdict == Verdict::Matched;
+        }
+        self.unname(id, key);
+    }
+}
+
+/// Orders.
+impl Blotter {
+    /// Takes in one sight of an order. Returns what must be judged again: the order itself, and the one whose claim
+    /// to an id this changed.
+    pub fn take(&mut self, key: &OrderKey, glimpse: Glimpse, now: Time, wait: Duration) -> BTreeSet<OrderKey> {
+        let mut touched = BTreeSet::from([key.clone()]);
+        let shown_id = glimpse.placed.client_order_id.clone();
+        if let Some(order) = self.orders.get_mut(key) {
+            let before = (order.placed.client_order_id.clone(), order.created_at);
+            order.take(glimpse);
+            let after = (order.placed.client_order_id.clone(), order.created_at);
+            if before != after {
+                touched.extend(self.unfile(before, key));
+                touched.extend(self.file(after, key));
+            }
+        } else {
+            touched.extend(self.insert_order(key.clone(), glimpse.into_order(now, wait)));
+        }
+        self.note_order(key, shown_id);
+        touched
+    }
+
+    /// Returns the order that no longer holds its id because of this one.
+    pub fn insert_order(&mut self, key: OrderKey, order: Order) -> Option<OrderKey> {
+        self.order_age.insert((order.first_seen, key.clone()));
+        let id = order.placed.client_order_id.clone();
+        let displaced = self.file((id.clone(), order.created_at), &key);
+        self.orders.insert(key.clone(), order);
+        self.note_order(&key, id);
+        displaced
+    }
+
+    /// Keeps the indexes by id, list and end in step with the order.
+    fn note_order(&mut self, key: &OrderKey, shown_id: ClientId) {
+        let Some(order) = self.orders.get_mut(key) else { return };
+        if let Some(list) = order.list_id {
+            self.lists.entry(list).or_default().insert(key.clone());
+        }
+        if !order.open {
+            self.closed_age.insert((order.first_seen, key.clone()));
+        }
+        let known = order.ids().any(|id| *id == shown_id);
+        if !known && order.aliases.len() < ALIASES_MAX {
+            order.aliases.push(shown_id.clone());
+            self.aliases.insert((key.0.clone(), shown_id), key.clone());
+        }
+    }
+
+    pub fn close(&mut self, key: &OrderKey) {
+        if let Some(order) = self.orders.get_mut(key) {
+            order.open = false;
+            self.closed_age.insert((order.first_seen, key.clone()));
+        }
+    }
+
+    /// Files an order under the id it was placed with. Returns who held that id before, if it does not any more.
+    fn file(&mut self, (id, created_at): (ClientId, Time), key: &OrderKey) -> Option<OrderKey> {
+        let filed = self.sightings.entry(id).or_default();
+        let before = filed.first().map(|(_, holder)| holder.clone());
+        filed.insert((created_at, key.clone()));
+        let after = filed.first().map(|(_, holder)| holder);
+        before.filter(|before| Some(before) != after)
+    }
+
+    /// Returns who holds the id now that this order does not.
+    fn unfile(&mut self, (id, created_at): (ClientId, Time), key: &OrderKey) -> Option<OrderKey> {
+        let filed = self.sightings.get_mut(&id)?;
+        let held = filed.first().is_some_and(|(_, holder)| holder == key);
+        filed.remove(&(created_at, key.clone()));
+        let heir = filed.first().map(|(_, holder)| holder.clone());
+        if heir.is_none() {
+            self.sightings.remove(&id);
+        }
+        heir.filter(|_| held)
+    }
+
+    /// Who has to give way to a new order, if anybody has.
+    pub fn must_go(&self) -> Option<OrderKey> {
+        let oldest = || self.closed_age.first().or_else(|| self.order_age.first());
+        (self.orders.len() >= ORDERS_MAX).then(oldest).flatten().map(|(_, key)| key.clone())
+    }
+
+    pub fn forget_order(&mut self, key: &OrderKey) {
+        let Some(order) = self.orders.remove(key) else { return };
+        self.order_age.remove(&(order.first_seen, key.clone()));
+        self.closed_age.remove(&(order.first_seen, key.clone()));
+        self.forgotten_orders += 1;
+        let id = order.placed.client_order_id;
+        self.unfile((id.clone(), order.created_at), key);
+        for alias in order.aliases {
+            let alias = (key.0.clone(), alias);
+            if self.aliases.get(&alias) == Some(key) {
+                self.aliases.remove(&alias);
+            }
+        }
+        if let Some(list) = order.list_id
+            && let Some(legs) = self.lists.get_mut(&list)
+        {
+            legs.remove(key);
+            if legs.is_empty() {
+                self.lists.remove(&list);
+            }
+        }
+        // Without its order the id would be free for a second one.
+        if let Some(intent) = self.placement(&id).map(|(intent, _)| intent.clone()) {
+            self.forget_intent(&intent);
+        }
+    }
+
+    /// Every order placed under an id, the first that the venue created in front.
+    pub fn orders_under(&self, id: &ClientId) -> impl Iterator<Item = &OrderKey> {
+        self.sightings.get(id).into_iter().flatten().map(|(_, key)| key)
     }
 
     /// The one order that an id belongs to: the first that the venue created under it.
     pub fn holder(&self, id: &ClientId) -> Option<&OrderKey> {
-        self.orders_under(id)
-            .iter()
-            .filter_map(|key| self.orders.get(key).map(|order| (order.created_at, key)))
-            .min()
-            .map(|(_, key)| key)
+        self.orders_under(id).next()
     }
 
-    /// The order a target names, where we have seen it.
+    /// The order that a target names, where we have seen it.
     pub fn order_of_client_id(&self, symbol: &Symbol, id: &ClientId) -> Option<&OrderKey> {
-        self.holder(id).filter(|(of, _)| of == symbol)
+        let placed = self.orders_under(id).find(|(of, _)| of == symbol);
+        placed.or_else(|| self.aliases.get(&(symbol.clone(), id.clone())))
+    }
+
+    /// The orders of a list.
+    pub fn legs(&self, list: i64) -> impl Iterator<Item = &OrderKey> {
+        self.lists.get(&list).into_iter().flatten()
+    }
+
+    pub fn orders_of(&self, symbol: &Symbol) -> impl Iterator<Item = (&OrderKey, &Order)> {
+        let range = (symbol.clone(), OrderId(i64::MIN))..=(symbol.clone(), OrderId(i64::MAX));
+        self.orders.range(range)
     }
 
     pub fn open_orders(&self) -> impl Iterator<Item = (&OrderKey, &Order)> {

@@ -1,6 +1,7 @@
 //! The incident book: findings of one cause fold into one incident, which is told as a whole each time it changes.
 //!
 //! Invariants: an acknowledgement covers the revision it saw; more money or another symbol opens the incident again.
+//! An incident ends when its cause does, or when nothing of what it was opened for still holds.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -21,15 +22,21 @@ const INCIDENTS_MAX: usize = 500;
 const LINES_MAX: usize = 40;
 /// Orders whose money an incident follows one by one. Later ones count with the money they showed first.
 const ORDERS_FOLLOWED_MAX: usize = 2_000;
+/// Symbols an incident names. Later ones stand in its lines only.
+const SYMBOLS_MAX: usize = 200;
 /// An incident that was quiet for this long is left alone; the next finding opens another.
 const FOLD_WITHIN: Duration = Duration::from_secs(6 * 3_600);
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Book {
+    #[serde(with = "pairs")]
     incidents: BTreeMap<IncidentId, Incident>,
     /// The incident that the next finding of a cause and scope folds into.
     #[serde(with = "pairs")]
     current: BTreeMap<(Cause, Box<str>), IncidentId>,
+    /// The incidents whose money an order is part of.
+    #[serde(with = "pairs")]
+    followed: BTreeMap<OrderKey, BTreeSet<IncidentId>>,
     counts: BTreeMap<Box<str>, VecDeque<Time>>,
     changed: BTreeSet<IncidentId>,
     last_id: u64,
@@ -40,7 +47,10 @@ struct Incident {
     notice: Notice,
     #[serde(with = "pairs")]
     money: BTreeMap<OrderKey, (Asset, Dec)>,
-    money_unfollowed: BTreeMap<Asset, Dec>,
+    /// By asset: of the orders followed, and what later ones showed first.
+    sums: BTreeMap<Asset, Dec>,
+    /// Findings that are not about a stranger's order (a cancel, an intent) and still hold.
+    others: u64,
 }
 
 /// One finding on its way into the book.
@@ -73,8 +83,13 @@ impl Book {
         notice.advice = entry.advice.iter().map(|text| (*text).into()).collect();
         notice.limits_of_sight = entry.limits_of_sight.iter().map(|text| (*text).into()).collect();
         incident.add_line(now, entry.line);
-        if let Some((key, asset, money)) = entry.order {
-            incident.add_order(key, asset, money);
+        match entry.order {
+            None => incident.others += 1,
+            Some((key, asset, money)) => {
+                if incident.add_order(&key, asset, money) {
+                    self.followed.entry(key).or_default().insert(id);
+                }
+            }
         }
         id
     }
@@ -90,7 +105,7 @@ impl Book {
             return *id;
         }
         self.make_room();
-        let id = IncidentId(seq.max(self.last_id + 1));
+        let id = IncidentId(seq.max(self.last_id.saturating_add(1)));
         self.last_id = id.0;
         let notice = Notice {
             account: account.clone(),
@@ -113,7 +128,8 @@ impl Book {
             acknowledged_by: None,
             repeated: false,
         };
-        self.incidents.insert(id, Incident { notice, money: BTreeMap::new(), money_unfollowed: BTreeMap::new() });
+        let incident = Incident { notice, money: BTreeMap::new(), sums: BTreeMap::new(), others: 0 };
+        self.incidents.insert(id, incident);
         self.current.insert(slot, id);
         id
     }
@@ -124,9 +140,19 @@ impl Book {
         }
         let settled = |incident: &Incident| incident.notice.state != IncidentState::Open;
         let oldest = self.incidents.iter().find(|(_, incident)| settled(incident)).or(self.incidents.iter().next());
-        if let Some(id) = oldest.map(|(id, _)| *id) {
-            self.incidents.remove(&id);
-            self.current.retain(|_, current| *current != id);
+        let Some(id) = oldest.map(|(id, _)| *id) else { return };
+        self.current.retain(|_, current| *current != id);
+        for key in self.incidents.remove(&id).into_iter().flat_map(|incident| incident.money.into_keys()) {
+            self.unfollow(&key, id);
+        }
+    }
+
+    fn unfollow(&mut self, key: &OrderKey, id: IncidentId) {
+        if let Some(incidents) = self.followed.get_mut(key) {
+            incidents.remove(&id);
+            if incidents.is_empty() {
+                self.followed.remove(key);
+            }
         }
     }
 
@@ -142,14 +168,13 @@ impl Book {
         times.len() == at_least && times.front().is_some_and(|first| now.since(*first) <= within)
     }
 
-    /// An order of an incident traded on, or came off the book.
+    /// An order of an incident traded on, or came off the book. More money than an acknowledgement saw undoes it.
     pub fn follow(&mut self, key: &OrderKey, money: Dec) {
-        for (id, incident) in &mut self.incidents {
-            if let Some((_, known)) = incident.money.get_mut(key)
-                && *known != money
+        let Some(incidents) = self.followed.get(key) else { return };
+        for id in incidents {
+            if let Some(incident) = self.incidents.get_mut(id)
+                && incident.follow(key, money)
             {
-                *known = money;
-                incident.sum_money();
                 self.changed.insert(*id);
             }
         }
@@ -165,18 +190,22 @@ impl Book {
         }
     }
 
-    /// The order turned out to be the bot's after all. Its incident ends when no order is left in it.
-    pub fn clear(&mut self, now: Time, key: &OrderKey, line: String) {
-        let holds = |incident: &Incident| incident.money.contains_key(key);
-        let Some((id, incident)) = self.incidents.iter_mut().find(|(_, incident)| holds(incident)) else { return };
-        incident.money.remove(key);
-        incident.notice.orders = incident.notice.orders.saturating_sub(1);
-        incident.sum_money();
-        incident.add_line(now, line);
-        if incident.notice.orders == 0 {
-            incident.notice.state = IncidentState::Ended;
+    /// The order turned out to be the bot's after all.
+    pub fn clear(&mut self, now: Time, key: &OrderKey, line: &str) {
+        for id in self.followed.remove(key).into_iter().flatten() {
+            let Some(incident) = self.incidents.get_mut(&id) else { continue };
+            incident.remove_order(key);
+            incident.clear(now, line);
+            self.changed.insert(id);
         }
-        self.changed.insert(*id);
+    }
+
+    /// A finding that is not about a stranger's order does not hold any more.
+    pub fn clear_other(&mut self, now: Time, id: IncidentId, line: &str) {
+        let Some(incident) = self.incidents.get_mut(&id) else { return };
+        incident.others = incident.others.saturating_sub(1);
+        incident.clear(now, line);
+        self.changed.insert(id);
     }
 
     /// The cause is over.
@@ -246,30 +275,56 @@ impl Incident {
         lines.push(Line { at, text: text.into() });
     }
 
-    fn add_order(&mut self, key: OrderKey, asset: Asset, money: Dec) {
-        if self.money.contains_key(&key) {
-            return;
+    /// Counts an order once. `true` if its money is followed.
+    fn add_order(&mut self, key: &OrderKey, asset: Asset, money: Dec) -> bool {
+        if self.money.contains_key(key) {
+            return false;
         }
         self.notice.orders += 1;
-        if !self.notice.symbols.contains(&key.0) {
-            self.notice.symbols.push(key.0.clone());
+        let symbols = &mut self.notice.symbols;
+        if symbols.len() < SYMBOLS_MAX && !symbols.contains(&key.0) {
+            symbols.push(key.0.clone());
         }
-        if self.money.len() < ORDERS_FOLLOWED_MAX {
-            self.money.insert(key, (asset, money));
-        } else {
-            let sum = self.money_unfollowed.entry(asset).or_insert(Dec::ZERO);
-            *sum = sum.checked_add(money).unwrap_or(*sum);
+        self.shift(&asset, Dec::ZERO, money);
+        let follow = self.money.len() < ORDERS_FOLLOWED_MAX;
+        if follow {
+            self.money.insert(key.clone(), (asset, money));
         }
-        self.sum_money();
+        follow
     }
 
-    fn sum_money(&mut self) {
-        let mut sums = self.money_unfollowed.clone();
-        for (asset, money) in self.money.values() {
-            let sum = sums.entry(asset.clone()).or_insert(Dec::ZERO);
-            // A sum that would not be exact stays where it is: the lines still show each order.
-            *sum = sum.checked_add(*money).unwrap_or(*sum);
+    fn remove_order(&mut self, key: &OrderKey) {
+        if let Some((asset, money)) = self.money.remove(key) {
+            self.notice.orders = self.notice.orders.saturating_sub(1);
+            self.shift(&asset, money, Dec::ZERO);
         }
-        self.notice.notional = sums.into_iter().filter(|(_, money)| money.is_positive()).collect();
+    }
+
+    /// `true` if the money changed.
+    fn follow(&mut self, key: &OrderKey, money: Dec) -> bool {
+        let Some((asset, known)) = self.money.get_mut(key) else { return false };
+        let before = std::mem::replace(known, money);
+        let asset = asset.clone();
+        self.shift(&asset, before, money);
+        if money > before && self.notice.state == IncidentState::Acknowledged {
+            self.notice.state = IncidentState::Open;
+            self.notice.acknowledged_by = None;
+        }
+        money != before
+    }
+
+    fn clear(&mut self, now: Time, line: &str) {
+        self.add_line(now, line.to_owned());
+        if self.notice.orders == 0 && self.others == 0 {
+            self.notice.state = IncidentState::Ended;
+        }
+    }
+
+    /// A sum that would not be exact stays where it is: the lines still show each order.
+    fn shift(&mut self, asset: &Asset, from: Dec, to: Dec) {
+        let sum = self.sums.entry(asset.clone()).or_insert(Dec::ZERO);
+        *sum = sum.checked_sub(from).and_then(|rest| rest.checked_add(to)).unwrap_or(*sum);
+        let shown = self.sums.iter().filter(|(_, money)| money.is_positive());
+        self.notice.notional = shown.map(|(asset, money)| (asset.clone(), *money)).collect();
     }
 }

@@ -18,6 +18,8 @@ pub struct Bots(BTreeMap<Bot, BotState>);
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BotState {
+    /// It stands in the configuration.
+    declared: bool,
     pub last_seq: u64,
     pub heard_at: Option<Time>,
     /// An intent of this bot was once accepted: it is connected.
@@ -43,8 +45,12 @@ pub enum Turn {
 }
 
 impl Bots {
-    pub fn declare(&mut self, bot: &Bot) {
-        self.0.entry(bot.clone()).or_default();
+    /// Takes over who is declared now. A bot that no longer is keeps its sequence, and is not waited for.
+    pub fn declare<'a>(&mut self, declared: impl Iterator<Item = &'a Bot>) {
+        self.0.values_mut().for_each(|bot| bot.declared = false);
+        for bot in declared {
+            self.0.entry(bot.clone()).or_default().declared = true;
+        }
     }
 
     pub fn state(&self, bot: &Bot) -> Option<&BotState> {
@@ -52,28 +58,35 @@ impl Bots {
     }
 
     pub fn state_mut(&mut self, bot: &Bot) -> Option<&mut BotState> {
-        self.0.get_mut(bot)
+        self.0.get_mut(bot).filter(|bot| bot.declared)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Bot, &BotState)> {
-        self.0.iter()
+        self.0.iter().filter(|(_, bot)| bot.declared)
     }
 
     pub fn any_connected(&self) -> bool {
-        self.0.values().any(|bot| bot.connected)
+        self.iter().any(|(_, bot)| bot.connected)
     }
 
-    /// Every bot that speaks has said all it had to say before `seen`; `false` while no bot speaks.
+    /// Every bot that speaks has said all it had to say until then; `None` while no bot speaks, or one of them never
+    /// handed a nonce back.
+    pub fn passed(&self) -> Option<Time> {
+        let speaking = self.iter().map(|(_, bot)| bot).filter(|bot| bot.connected && !bot.silent);
+        speaking.map(|bot| bot.watermark).min().flatten()
+    }
+
     pub fn have_passed(&self, seen: Time) -> bool {
-        let mut speaking = self.0.values().filter(|bot| bot.connected && !bot.silent).peekable();
-        speaking.peek().is_some() && speaking.all(|bot| bot.watermark.is_some_and(|watermark| watermark >= seen))
+        self.passed().is_some_and(|passed| passed >= seen)
     }
 }
 
 impl BotState {
     pub fn turn(&self, record: &IntentRecord) -> Turn {
         if record.seq > self.last_seq {
-            return Turn::Next { missing: record.seq - self.last_seq - 1 };
+            // The first record a daemon ever sees may start anywhere: a gap needs something before it.
+            let missing = if self.last_seq == 0 { 0 } else { record.seq - self.last_seq - 1 };
+            return Turn::Next { missing };
         }
         match self.answers.iter().find(|(seq, ..)| *seq == record.seq) {
             Some((_, before, answer)) if same_content(before, record) => Turn::Repeat(answer.clone()),
@@ -84,8 +97,7 @@ impl BotState {
 
     /// Notes that the bot spoke; returns the nonce that its sequence has reached.
     pub fn hear(&mut self, now: Time, record: &IntentRecord, missing: u64) -> Option<Time> {
-        // The first record a daemon ever sees may start anywhere: a gap needs something before it.
-        self.missing += if self.heard_at.is_some() { missing } else { 0 };
+        self.missing = self.missing.saturating_add(missing);
         self.last_seq = record.seq;
         self.heard_at = Some(now);
         self.watermark = self.watermark.max(record.nonce.filter(|nonce| *nonce <= now));

@@ -19,6 +19,8 @@ pub struct Coverage {
     /// The highest connection number that was ever live: a restart counts on from there.
     pub last_connection: Option<Connection>,
     pub blind_since: Option<Time>,
+    /// When anything was seen for the first time: what the venue created before stood before us.
+    pub first_live: Option<Time>,
     /// When the current unbroken sight began.
     pub live_since: Option<Time>,
     pub proved_at: Option<Time>,
@@ -53,9 +55,8 @@ impl Coverage {
     pub fn gain(&mut self, now: Time, connection: Connection) -> Option<(Time, Time)> {
         self.live.insert(connection, now);
         self.last_connection = self.last_connection.max(Some(connection));
-        if self.live_since.is_none() {
-            self.live_since = Some(now);
-        }
+        self.live_since.get_or_insert(now);
+        self.first_live.get_or_insert(now);
         let gap = self.blind_since.take().map(|since| (since, now));
         if gap.is_some() {
             self.last_gap = gap;
@@ -82,10 +83,11 @@ impl Coverage {
         }
     }
 
-    /// Whether an order of this creation time may have been missed because nothing was subscribed. A venue's clock
-    /// is not ours: the bounds are widened by a second.
+    /// Whether an order of this creation time may have been missed because nothing was, or is, subscribed. A venue's
+    /// clock is not ours: the bounds are widened by a second.
     pub fn in_gap(&self, created_at: Time) -> bool {
         const CLOCKS: std::time::Duration = std::time::Duration::from_secs(1);
-        self.last_gap.is_some_and(|(from, to)| created_at >= from - CLOCKS && created_at <= to + CLOCKS)
+        self.blind_since.is_some_and(|from| created_at >= from - CLOCKS)
+            || self.last_gap.is_some_and(|(from, to)| created_at >= from - CLOCKS && created_at <= to + CLOCKS)
     }
 }

@@ -4,7 +4,7 @@
 //! Invariant: what cannot be computed is outside the limits. An order whose notional is unknown (a market order sized
 //! in the base asset) is held by its quantity alone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,9 @@ pub fn admit(limits: &Limits, size: &Size<'_>) -> Result<(), String> {
     if size.quantity.is_none() && size.notional.is_none() {
         return Err("the order has neither a quantity nor a notional".to_owned());
     }
+    if let Some(nothing) = [size.quantity, size.notional].into_iter().flatten().find(|figure| !figure.is_positive()) {
+        return Err(format!("{nothing} is no size of an order"));
+    }
     Ok(())
 }
 
@@ -88,6 +91,8 @@ pub fn admit(limits: &Limits, size: &Size<'_>) -> Result<(), String> {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Usage {
     announced: VecDeque<(Time, Asset, Dec)>,
+    /// The sums of `announced`.
+    hour: BTreeMap<Asset, Dec>,
 }
 
 impl Usage {
@@ -95,23 +100,39 @@ impl Usage {
     pub fn announce(&mut self, now: Time, limits: &Limits, size: &Size<'_>) -> Result<(), String> {
         admit(limits, size)?;
         while self.announced.front().is_some_and(|(at, ..)| now.since(*at) >= HOUR) {
-            self.announced.pop_front();
+            let oldest = self.announced.pop_front();
+            self.subtract(oldest);
         }
-        let in_minute = self.announced.iter().rev().take_while(|(at, ..)| now.since(*at) < MINUTE).count();
+        let in_minute = self.announced.len() - self.announced.partition_point(|(at, ..)| now.since(*at) >= MINUTE);
         if in_minute >= usize::try_from(limits.orders_per_minute).unwrap_or(usize::MAX) {
             return Err(format!("orders_per_minute is {}", limits.orders_per_minute));
         }
         let Some(limit) = limits.symbols.get(size.symbol) else { return Ok(()) };
         let notional = size.notional.unwrap_or(Dec::ZERO);
-        if let Some(quote) = limits.quote.get(&limit.quote) {
-            let used = self.announced.iter().filter(|(_, asset, _)| *asset == limit.quote);
-            let total = used.map(|(.., notional)| *notional).try_fold(notional, Dec::checked_add);
-            if total.is_none_or(|total| total > quote.notional_per_hour) {
-                return Err(format!("notional_per_hour is {} {}", quote.notional_per_hour, limit.quote));
-            }
-        }
+        let used = self.hour.get(&limit.quote).copied().unwrap_or(Dec::ZERO);
+        let allowed = limits.quote.get(&limit.quote).map_or(Dec::ZERO, |quote| quote.notional_per_hour);
+        let Some(total) = used.checked_add(notional).filter(|total| *total <= allowed) else {
+            return Err(format!("notional_per_hour is {allowed} {}", limit.quote));
+        };
+        self.hour.insert(limit.quote.clone(), total);
         self.announced.push_back((now, limit.quote.clone(), notional));
         Ok(())
+    }
+
+    /// The last `count` orders were not admitted after all: another part of their record was refused.
+    pub fn take_back(&mut self, count: usize) {
+        for _ in 0..count {
+            let latest = self.announced.pop_back();
+            self.subtract(latest);
+        }
+    }
+
+    fn subtract(&mut self, entry: Option<(Time, Asset, Dec)>) {
+        if let Some((_, asset, notional)) = entry
+            && let Some(sum) = self.hour.get_mut(&asset)
+        {
+            *sum = sum.checked_sub(notional).unwrap_or(Dec::ZERO);
+        }
     }
 }
 

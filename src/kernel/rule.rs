@@ -256,6 +256,9 @@ fn known_word(field: Field, word: &str) -> bool {
     }
 }
 
+/// The window of a counting rule holds that many times at most.
+const EVENTS_COUNTED_MAX: u32 = 10_000;
+
 /// The packs of an account, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleSet {
@@ -337,8 +340,11 @@ fn check(rule: &Rule) -> Result<(), String> {
     if rule.fires.is_empty() || rule.quiet.is_empty() {
         return Err("needs at least one case under `fires` and one under `quiet`".to_owned());
     }
-    if rule.event_count.is_some_and(|window| window.at_least == 0 || !(1..=86_400).contains(&window.within_s)) {
-        return Err("event_count needs at_least above 0 and within_s from 1 to 86400".to_owned());
+    let counts = |window: &EventCount| {
+        (1..=EVENTS_COUNTED_MAX).contains(&window.at_least) && (1..=86_400).contains(&window.within_s)
+    };
+    if rule.event_count.is_some_and(|window| !counts(&window)) {
+        return Err(format!("event_count needs at_least from 1 to {EVENTS_COUNTED_MAX} and within_s from 1 to 86400"));
     }
     let tests = rule.when.tests();
     if tests.is_empty() {

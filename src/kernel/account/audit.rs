@@ -2,7 +2,7 @@
 //! the state *proved*. A difference is looked at twice, since the venue's databases lag, and a failed read is no
 //! reading at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::kernel::account::finding::describe;
 use crate::kernel::account::{Kernel, Purpose, Timer};
-use crate::kernel::blotter::{Order, OrderKey, Sight};
+use crate::kernel::blotter::OrderKey;
 use crate::kernel::event::{Answer, Effect, EffectId, OrderSnapshot, ReadOutcome, ReadRequest, Ticket};
 use crate::kernel::incident::Priority;
 use crate::kernel::money::Dec;
@@ -37,14 +37,22 @@ pub struct Audit {
     /// Differences found now may stem from the last gap, which has an incident of its own.
     after_gap: bool,
     differences: u64,
-    /// Orders in which stream and read differ, and how often looking closer failed.
+    /// Orders in which stream and read differ.
     #[serde(with = "pairs")]
-    suspects: BTreeMap<OrderKey, u8>,
+    suspects: BTreeMap<OrderKey, Suspect>,
     /// What the stream said of each asset since the comparison began, newest last.
     levels: BTreeMap<Asset, Vec<(Dec, Dec)>>,
     reading: Option<Vec<Balance>>,
     readings: u8,
     pub(super) pre_existing: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Suspect {
+    /// The read showed it open; the stream did not.
+    shown_open: bool,
+    /// How often looking closer failed.
+    failed_looks: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +69,10 @@ impl Audit {
 
     pub fn differences(&self) -> u64 {
         self.differences
+    }
+
+    pub(super) fn has_run(&self) -> bool {
+        self.ran
     }
 
     fn take_level(&mut self, asset: &Asset, level: (Dec, Dec), running: bool) {
@@ -86,6 +98,8 @@ impl Kernel {
         audit.running = Running { orders: true, balances: true, failed: false };
         audit.readings = 0;
         audit.reading = None;
+        // The answer to an earlier question would speak of an earlier moment.
+        self.state.reads.retain(|_, purpose| !matches!(purpose, Purpose::AuditOrders | Purpose::AuditBalances));
         self.ask(ReadRequest::OpenOrders, Purpose::AuditOrders);
         self.ask(ReadRequest::Balances, Purpose::AuditBalances);
     }
@@ -98,20 +112,20 @@ impl Kernel {
             Purpose::Recheck(key) => self.rechecked(&key, outcome),
             Purpose::AuditOrders => match outcome {
                 ReadOutcome::OpenOrders(orders) => self.compare_orders(&orders),
-                ReadOutcome::Unknown { .. }
-                | ReadOutcome::NotFound
+                ReadOutcome::Balances(_)
                 | ReadOutcome::Order(_)
-                | ReadOutcome::Balances(_) => self.audit_failed(),
+                | ReadOutcome::NotFound
+                | ReadOutcome::Unknown { .. } => self.audit_failed(),
             },
             Purpose::AuditBalances => match outcome {
                 ReadOutcome::Balances(balances) => {
                     self.state.audit.reading = Some(balances);
                     self.compare_balances();
                 }
-                ReadOutcome::Unknown { .. }
-                | ReadOutcome::NotFound
+                ReadOutcome::OpenOrders(_)
                 | ReadOutcome::Order(_)
-                | ReadOutcome::OpenOrders(_) => self.audit_failed(),
+                | ReadOutcome::NotFound
+                | ReadOutcome::Unknown { .. } => self.audit_failed(),
             },
         }
     }
@@ -124,72 +138,52 @@ impl Kernel {
     }
 
     fn compare_orders(&mut self, shown: &[OrderSnapshot]) {
-        let first = !std::mem::replace(&mut self.state.audit.ran, true);
-        let since = self.state.coverage.live_since.unwrap_or_else(|| self.now());
-        let mut pre_existing = Vec::new();
+        let first = !self.state.audit.ran;
         for snapshot in shown {
             let key = (snapshot.symbol.clone(), snapshot.order_id);
-            let known_open = self.state.blotter.orders.get(&key).map(|order| order.open);
-            let announced = self.state.blotter.intent_by_client_id(&snapshot.client_order_id).is_some();
-            if first && known_open.is_none() && !announced && snapshot.created_at < since {
-                self.insert_pre_existing(&key, snapshot);
-                pre_existing.push((key, Placed::from(snapshot)));
-            } else if known_open != Some(true) {
-                self.suspect(key);
+            let known_open = self.state.blotter.orders.get(&key).is_some_and(|order| order.open);
+            if first && self.stood_before(snapshot.created_at) {
+                self.order_read(snapshot);
+            } else if !known_open {
+                self.suspect(key, true);
             }
         }
-        let open: Vec<OrderKey> = self.state.blotter.open_orders().map(|(key, _)| key.clone()).collect();
-        for key in open {
-            if !shown.iter().any(|snapshot| snapshot.order_id == key.1 && snapshot.symbol == key.0) {
-                self.suspect(key);
-            }
-        }
-        self.state.audit.running.orders = false;
-        if !pre_existing.is_empty() {
-            self.tell_pre_existing(&pre_existing);
+        let shown: BTreeSet<OrderKey> =
+            shown.iter().map(|snapshot| (snapshot.symbol.clone(), snapshot.order_id)).collect();
+        let open = self.state.blotter.open_orders().map(|(key, _)| key);
+        let missing: Vec<OrderKey> = open.filter(|key| !shown.contains(key)).cloned().collect();
+        missing.into_iter().for_each(|key| self.suspect(key, false));
+        let audit = &mut self.state.audit;
+        (audit.ran, audit.running.orders) = (true, false);
+        if first {
+            self.tell_pre_existing();
         }
         self.finish_audit();
     }
 
-    fn insert_pre_existing(&mut self, key: &OrderKey, snapshot: &OrderSnapshot) {
-        let now = self.now();
-        self.state.blotter.insert_order(
-            key.clone(),
-            Order {
-                placed: Placed::from(snapshot),
-                placed_at: snapshot.created_at,
-                sight: Sight::AsPlaced,
-                first_seen: now,
-                created_at: snapshot.created_at,
-                tag: snapshot.tag,
-                list_id: snapshot.list_id,
-                verdict: Verdict::PreExisting,
-                assurance: None,
-                differences: Vec::new(),
-                told: false,
-                deadline: now,
-                open: true,
-                cumulative_quantity: snapshot.executed_quantity,
-                cumulative_quote: snapshot.executed_quote,
-            },
-        );
-    }
-
-    fn tell_pre_existing(&mut self, orders: &[(OrderKey, Placed)]) {
+    /// All that stood before us, in one list, with a digest by which the owner can confirm it.
+    fn tell_pre_existing(&mut self) {
+        let orders = self.state.blotter.orders.iter().filter(|(_, order)| order.verdict == Verdict::PreExisting);
+        let orders: Vec<(OrderKey, Placed)> = orders.map(|(key, order)| (key.clone(), order.placed.clone())).collect();
+        if orders.is_empty() {
+            return;
+        }
         let mut hash = Sha256::new();
-        for (key, placed) in orders {
+        for (key, placed) in &orders {
             let line = format!("{}/{}/{}/{}\n", key.0, key.1, placed.quantity, placed.price);
             hash.update(line.as_bytes());
         }
         let digest: String = hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         self.state.audit.pre_existing = Some(digest.as_str().into());
-        let headline = "Orders were open before countersign looked: are they yours?";
         let advice = format!("If all of them are yours: countersign confirm {digest}");
-        for (key, placed) in orders {
-            let line = describe(key, placed);
-            let advice = [advice.as_str()];
-            self.built_in("pre_existing", Cause::PreExisting, "", Priority::Info, headline, line, &advice);
+        for (key, placed) in &orders {
+            self.tell_one_pre_existing(describe(key, placed), &[&advice]);
         }
+    }
+
+    pub(super) fn tell_one_pre_existing(&mut self, line: String, advice: &[&str]) {
+        let headline = "Orders were open before countersign looked: are they yours?";
+        self.built_in("pre_existing", Cause::PreExisting, "", Priority::Info, headline, line, advice);
     }
 
     pub(super) fn confirm_pre_existing(&mut self, ticket: Ticket, by: &str, digest: &str) {
@@ -206,15 +200,19 @@ impl Kernel {
         self.effects.push(Effect::Answer { ticket, answer });
     }
 
-    fn suspect(&mut self, key: OrderKey) {
-        self.state.audit.suspects.entry(key.clone()).or_insert(0);
+    fn suspect(&mut self, key: OrderKey, shown_open: bool) {
+        let suspect = Suspect { shown_open, failed_looks: 0 };
+        self.state.audit.suspects.entry(key.clone()).or_insert(suspect).shown_open = shown_open;
         self.set_timer(LAG, Timer::Recheck(key));
     }
 
     /// The stream has had its time. What it explained meanwhile is no suspect any more; the rest is read singly.
     pub(super) fn recheck(&mut self, key: &OrderKey) {
-        if !self.state.audit.suspects.contains_key(key) {
-            return self.rejudge(key);
+        let Some(suspect) = self.state.audit.suspects.get(key) else { return self.rejudge(key) };
+        let open = self.state.blotter.orders.get(key).map(|order| order.open);
+        if open == Some(suspect.shown_open) {
+            self.state.audit.suspects.remove(key);
+            return self.finish_audit();
         }
         self.ask(Self::order_request(key), Purpose::Recheck(key.clone()));
     }
@@ -228,14 +226,12 @@ impl Kernel {
             ReadOutcome::NotFound => {
                 self.state.audit.suspects.remove(key);
                 self.difference(&format!("order {} of {}: the exchange does not know it", key.1, key.0), self.now());
-                if let Some(order) = self.state.blotter.orders.get_mut(key) {
-                    order.open = false;
-                }
+                self.state.blotter.close(key);
             }
             ReadOutcome::Unknown { .. } | ReadOutcome::OpenOrders(_) | ReadOutcome::Balances(_) => {
-                let looks = self.state.audit.suspects.entry(key.clone()).or_insert(0);
-                *looks += 1;
-                if *looks < LOOKS_MAX {
+                let Some(suspect) = self.state.audit.suspects.get_mut(key) else { return };
+                suspect.failed_looks += 1;
+                if suspect.failed_looks < LOOKS_MAX {
                     return self.set_timer(FAILED_READ_AGAIN, Timer::Recheck(key.clone()));
                 }
                 self.state.audit.suspects.remove(key);
@@ -274,7 +270,7 @@ impl Kernel {
             (Balance { asset: asset.clone(), free: Dec::ZERO, locked: Dec::ZERO }, levels.last().copied())
         });
         differing.extend(gone);
-        audit.readings += 1;
+        audit.readings = audit.readings.saturating_add(1);
         match (differing.is_empty(), audit.readings) {
             (true, _) => {}
             (false, 1) => return self.set_timer(LAG, Timer::RecheckBalances),
@@ -321,10 +317,10 @@ impl Kernel {
         if audit.running.orders || audit.running.balances || !audit.suspects.is_empty() {
             return;
         }
-        let after_gap = std::mem::take(&mut audit.after_gap);
         if audit.running.failed {
             return;
         }
+        let after_gap = std::mem::take(&mut audit.after_gap);
         if self.state.coverage.connections() > 0 {
             self.state.coverage.proved_at = Some(now);
         }

@@ -36,11 +36,13 @@ pub(super) struct Finding<'a> {
 }
 
 impl Kernel {
-    pub(super) fn find(&mut self, finding: Finding<'_>) {
+    /// Tells it as the rules say. Returns the incidents it is now part of.
+    pub(super) fn find(&mut self, finding: Finding<'_>) -> Vec<IncidentId> {
         let (now, seq) = self.moment();
         let book = &mut self.state.book;
         let rulings = self.rules.rulings(&finding.facts, |rule, window| book.count(now, &rule.name, window));
         let mut told: Vec<Cause> = Vec::new();
+        let mut incidents = Vec::new();
         let others: Vec<&str> = rulings.iter().skip(1).map(|ruling| ruling.rule).collect();
         for ruling in &rulings {
             if told.contains(&ruling.cause) {
@@ -65,8 +67,9 @@ impl Kernel {
                 limits_of_sight: if stranger { STRANGER_LIMITS } else { &[] },
                 order,
             };
-            let _: IncidentId = self.state.book.record(now, seq, &self.declared.account, entry);
+            incidents.push(self.state.book.record(now, seq, &self.declared.account, entry));
         }
+        incidents
     }
 
     /// A finding that stands in no rule file: blind, a broken journal, a refused key and the like.

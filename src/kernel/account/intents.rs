@@ -1,7 +1,9 @@
 //! Intents: what the bots announce, inside their limits and in their sequence.
 
+use std::collections::BTreeSet;
+
 use crate::kernel::account::{Kernel, Timer};
-use crate::kernel::blotter::{Announced, Intent, IntentKey, Settled};
+use crate::kernel::blotter::{Announced, INTENTS_MAX, Intent, IntentKey, Settled};
 use crate::kernel::bots::Turn;
 use crate::kernel::event::{AccessEvidence, AccessSource, Effect, Ticket};
 use crate::kernel::incident::Priority;
@@ -14,6 +16,11 @@ use crate::kernel::order::{Bot, ClientId, Symbol};
 use crate::kernel::rule::Cause;
 use crate::kernel::time::Time;
 
+/// The venue's longest list has three legs.
+const LEGS_MAX: usize = 8;
+/// The venue allows ten amendments of an order.
+const AMENDMENTS_MAX: usize = 20;
+
 const SILENT_ADVICE: &[&str] = &[
     "Look whether the bot runs, and whether it can reach countersign.",
     "Orders it places meanwhile cannot be told from a thief's: they will be reported as not your bot's.",
@@ -21,7 +28,6 @@ const SILENT_ADVICE: &[&str] = &[
 
 impl Kernel {
     pub(super) fn intent(&mut self, ticket: Ticket, record: IntentRecord) {
-        let now = self.now();
         let Some(bot) = self.state.bots.state_mut(&record.bot) else {
             return self.reply(ticket, record.seq, 0, Err(Refusal::UnknownBot));
         };
@@ -33,25 +39,28 @@ impl Kernel {
             Turn::Repeat(answer) => return self.reply(ticket, record.seq, 0, answer),
             Turn::Refused(refusal) => return self.reply(ticket, record.seq, 0, Err(refusal)),
         };
-        let first = bot.heard_at.is_none();
-        let nonce = bot.hear(now, &record, missing);
+        let nonce = bot.hear(self.state.now.at, &record, missing);
         self.not_silent(&record.bot);
         self.state.counts.intents += 1;
         let answer = self.take_body(&record, nonce);
-        if let Some(bot) = self.state.bots.state_mut(&record.bot) {
-            if !matches!(record.body, IntentBody::Result(_)) && answer.is_ok() && !bot.connected {
-                bot.connected = true;
-                let after = self.declared.waits.silent_after;
-                self.set_timer(after, Timer::Silence(record.bot.clone()));
-                let line = format!("{} has announced its first intent", record.bot);
-                self.state.book.end(now, Cause::Unconnected, "", line);
-            }
+        if answer.is_ok() && !matches!(record.body, IntentBody::Result(_)) {
+            self.connect(&record.bot);
         }
-        let missing = if first { 0 } else { missing };
-        self.rejudge_pending();
+        self.rejudge_passed();
         self.reply(ticket, record.seq, missing, answer.clone());
         if let Some(bot) = self.state.bots.state_mut(&record.bot) {
             bot.remember(record, answer);
+        }
+    }
+
+    fn connect(&mut self, name: &Bot) {
+        let (now, after) = (self.now(), self.declared.waits.silent_after);
+        if let Some(bot) = self.state.bots.state_mut(name)
+            && !std::mem::replace(&mut bot.connected, true)
+        {
+            self.set_timer(after, Timer::Silence(name.clone()));
+            let line = format!("{name} has announced its first intent");
+            self.state.book.end(now, Cause::Unconnected, "", line);
         }
     }
 
@@ -67,7 +76,7 @@ impl Kernel {
         }
         self.not_silent(&record.bot);
         self.egress(record, egress);
-        self.rejudge_pending();
+        self.rejudge_passed();
         self.reply(ticket, record.seq, missing, Ok(Registered { client_order_ids: Vec::new() }));
     }
 
@@ -92,102 +101,94 @@ impl Kernel {
     }
 
     fn take_body(&mut self, record: &IntentRecord, nonce: Option<Time>) -> Result<Registered, Refusal> {
-        let key = |part| (record.bot.clone(), record.seq, part);
-        let client_order_ids = match &record.body {
-            IntentBody::Place(terms) => vec![self.place(record, key(0), terms, nonce)?],
-            IntentBody::Cancel(terms) => self.cancel(key(0), terms, nonce)?.into_iter().collect(),
-            IntentBody::Amend(terms) => self.amend(key(0), terms, nonce)?.into_iter().collect(),
-            IntentBody::CancelReplace { cancel, place } => {
-                let placed = self.place(record, key(1), place, nonce)?;
-                let mut ids: Vec<ClientId> = self.cancel(key(0), cancel, nonce)?.into_iter().collect();
-                ids.push(placed);
-                ids
+        if let IntentBody::Result(result) = &record.body {
+            self.result(&record.bot, result)?;
+        }
+        let parts = self.parts(record)?;
+        self.admit(record, &parts)?;
+        let mut ids = Vec::with_capacity(parts.len());
+        for (part, announced) in parts {
+            ids.extend(announced.own_id().cloned());
+            self.register((record.bot.clone(), record.seq, part), announced, nonce);
+        }
+        Ok(Registered { client_order_ids: ids })
+    }
+
+    /// What a record announces, piece by piece.
+    fn parts(&self, record: &IntentRecord) -> Result<Vec<(u8, Announced)>, Refusal> {
+        let place = |terms: &OrderTerms| Announced::Place { terms: Box::new(terms.clone()), amended: Vec::new() };
+        Ok(match &record.body {
+            IntentBody::Place(terms) => vec![(0, place(terms))],
+            IntentBody::Cancel(terms) => vec![(0, self.cancel(terms))],
+            IntentBody::Amend(terms) => vec![(0, self.amend(record.seq, terms)?)],
+            IntentBody::CancelReplace { cancel, place: terms } => vec![(0, self.cancel(cancel)), (1, place(terms))],
+            IntentBody::List(list) if list.legs.len() > LEGS_MAX => {
+                return Err(Refusal::OutsideLimits { limit: format!("a list has at most {LEGS_MAX} legs").into() });
             }
-            IntentBody::List(list) => {
-                let mut ids = Vec::with_capacity(list.legs.len());
-                for (part, leg) in (0_u8..).zip(&list.legs) {
-                    ids.push(self.place(record, key(part), leg, nonce)?);
-                }
-                ids
+            IntentBody::List(list) => (0..).zip(&list.legs).map(|(part, leg)| (part, place(leg))).collect(),
+            IntentBody::Result(_) | IntentBody::Heartbeat { .. } => Vec::new(),
+        })
+    }
+
+    /// All of a record or nothing: a bot that is refused sends no part of it.
+    fn admit(&mut self, record: &IntentRecord, parts: &[(u8, Announced)]) -> Result<(), Refusal> {
+        let again: Vec<Option<IntentKey>> = parts.iter().map(|part| self.told_again(record, part)).collect();
+        let mut ids = BTreeSet::new();
+        for ((_, announced), again) in parts.iter().zip(&again) {
+            let Some(id) = announced.own_id() else { continue };
+            let holder = self.state.blotter.intent_by_client_id(id).map(|(holder, _)| holder);
+            if !ids.insert(id) || holder.is_some() && holder != again.as_ref() {
+                return Err(Refusal::IdInUse);
             }
-            IntentBody::Result(result) => {
-                self.result(&record.bot, result)?;
-                Vec::new()
-            }
-            IntentBody::Heartbeat { .. } => Vec::new(),
+        }
+        if !self.state.blotter.make_room(parts.len()) {
+            return Err(Refusal::Full { capacity: INTENTS_MAX });
+        }
+        let (Some(limits), Some(bot)) = (self.declared.bots.get(&record.bot), self.state.bots.state_mut(&record.bot))
+        else {
+            return Err(Refusal::UnknownBot);
         };
-        Ok(Registered { client_order_ids })
-    }
-
-    fn place(
-        &mut self,
-        record: &IntentRecord,
-        key: IntentKey,
-        terms: &OrderTerms,
-        nonce: Option<Time>,
-    ) -> Result<ClientId, Refusal> {
-        let now = self.now();
-        let told_again = record.supersedes.map(|seq| (record.bot.clone(), seq, key.2));
-        let before = told_again.as_ref().and_then(|key| self.state.blotter.intents.get(key));
-        let same_order = before.is_some_and(|before| match &before.announced {
-            Announced::Place { terms: said, .. } => {
-                OrderTerms { client_order_id: terms.client_order_id.clone(), ..said.clone() } == *terms
+        let mut counted = 0;
+        for ((_, announced), again) in parts.iter().zip(&again) {
+            // An order told again was counted when it was told first.
+            let (Announced::Place { terms, .. }, None) = (announced, again) else { continue };
+            if let Err(limit) = bot.usage.announce(self.state.now.at, limits, &Size::from(&**terms)) {
+                bot.usage.take_back(counted);
+                return Err(Refusal::OutsideLimits { limit: limit.into() });
             }
-            Announced::Cancel { .. } | Announced::Amend { .. } => false,
-        });
-        let id = terms.client_order_id.clone();
-        let holder = self.state.blotter.intent_by_client_id(&id);
-        if holder.as_ref().is_some_and(|holder| told_again.as_ref() != Some(holder)) {
-            return Err(Refusal::IdInUse);
+            counted += 1;
         }
-        // An order told again was counted when it was told first.
-        if !same_order
-            && let (Some(limits), Some(bot)) =
-                (self.declared.bots.get(&record.bot), self.state.bots.state_mut(&record.bot))
-        {
-            bot.usage
-                .announce(now, limits, &Size::from(terms))
-                .map_err(|limit| Refusal::OutsideLimits { limit: limit.into() })?;
-        }
-        if same_order
-            && let Some(before) = told_again.and_then(|key| self.state.blotter.intents.get_mut(&key))
-            && before.settled == Settled::No
-        {
-            before.settled = Settled::Rejected;
-        }
-        let announced = Announced::Place { terms: terms.clone(), amended: Vec::new() };
-        self.register(key, announced, nonce, std::slice::from_ref(&id))?;
-        self.rejudge_all_under(&id);
-        Ok(id)
+        again.into_iter().flatten().for_each(|before| self.state.blotter.revoke(&before));
+        Ok(())
     }
 
-    fn cancel(
-        &mut self,
-        key: IntentKey,
-        terms: &CancelTerms,
-        nonce: Option<Time>,
-    ) -> Result<Option<ClientId>, Refusal> {
-        let ids: Vec<ClientId> = terms.client_order_id.iter().cloned().collect();
-        if ids.iter().any(|id| self.state.blotter.intent_by_client_id(id).is_some()) {
-            return Err(Refusal::IdInUse);
-        }
+    /// The earlier announcement that a record tells again under another number, if it is the same order and no order
+    /// came of it: the bot had no answer, and sent it with the id of this record.
+    fn told_again(&self, record: &IntentRecord, (part, announced): &(u8, Announced)) -> Option<IntentKey> {
+        let key = (record.bot.clone(), record.supersedes?, *part);
+        let before = self.state.blotter.intents.get(&key)?;
+        let (Announced::Place { terms: said, .. }, Announced::Place { terms, .. }) = (&before.announced, announced)
+        else {
+            return None;
+        };
+        let renamed = OrderTerms { client_order_id: terms.client_order_id.clone(), ..(**said).clone() };
+        let waits = matches!(before.settled(), Settled::No | Settled::Unseen | Settled::Unproven);
+        let unused = self.state.blotter.holder(&said.client_order_id).is_none();
+        (renamed == **terms && waits && unused).then_some(key)
+    }
+
+    fn cancel(&self, terms: &CancelTerms) -> Announced {
         let open = match terms.target {
-            Target::All => self.open_ids(&terms.symbol),
+            Target::All => {
+                let of_symbol = self.state.blotter.orders_of(&terms.symbol);
+                of_symbol.filter(|(_, order)| order.open).map(|((_, id), _)| *id).collect()
+            }
             Target::Order(_) | Target::Client(_) => Vec::new(),
         };
-        self.register(key, Announced::Cancel { terms: terms.clone(), open }, nonce, &ids)?;
-        Ok(ids.into_iter().next())
+        Announced::Cancel { terms: terms.clone(), open }
     }
 
-    /// A cancel-all races fills and fresh orders: what closed in the last moments counts as open too.
-    fn open_ids(&self, symbol: &Symbol) -> Vec<crate::kernel::order::OrderId> {
-        let moments = std::time::Duration::from_secs(10);
-        let since = self.now() - moments;
-        let of_symbol = self.state.blotter.orders.iter().filter(|((of, _), _)| of == symbol);
-        of_symbol.filter(|(_, order)| order.open || order.first_seen >= since).map(|((_, id), _)| *id).collect()
-    }
-
-    fn amend(&mut self, key: IntentKey, terms: &AmendTerms, nonce: Option<Time>) -> Result<Option<ClientId>, Refusal> {
+    fn amend(&self, seq: u64, terms: &AmendTerms) -> Result<Announced, Refusal> {
         let target = match &terms.target {
             Target::Client(id) => Some(id.clone()),
             Target::Order(id) => {
@@ -196,47 +197,53 @@ impl Kernel {
             }
             Target::All => None,
         };
-        let target = target.ok_or(Refusal::UnknownIntent { of: key.1 })?;
-        if let Some(placement) = self.state.blotter.intent_by_client_id(&target)
-            && let Some(Intent { announced: Announced::Place { amended, .. }, .. }) =
-                self.state.blotter.intents.get_mut(&placement)
+        let target = target.ok_or(Refusal::UnknownIntent { of: seq })?;
+        if let Some((_, Intent { announced: Announced::Place { terms: said, amended }, .. })) =
+            self.placed_as(&terms.symbol, &target)
         {
-            amended.push(terms.quantity);
+            let smaller = said.quantity.is_none_or(|quantity| terms.quantity < quantity);
+            if !smaller || !terms.quantity.is_positive() {
+                let limit = "an amendment can only make an order smaller".into();
+                return Err(Refusal::OutsideLimits { limit });
+            }
+            if amended.len() >= AMENDMENTS_MAX {
+                return Err(Refusal::Full { capacity: AMENDMENTS_MAX });
+            }
         }
-        let ids: Vec<ClientId> = terms.client_order_id.iter().cloned().collect();
-        let announced = Announced::Amend {
+        Ok(Announced::Amend {
             symbol: terms.symbol.clone(),
-            target: target.clone(),
+            target,
             quantity: terms.quantity,
             client_order_id: terms.client_order_id.clone(),
-        };
-        self.register(key, announced, nonce, &ids)?;
-        self.rejudge_all_under(&target);
-        Ok(ids.into_iter().next())
+        })
     }
 
-    fn register(
-        &mut self,
-        key: IntentKey,
-        announced: Announced,
-        nonce: Option<Time>,
-        ids: &[ClientId],
-    ) -> Result<(), Refusal> {
-        let intent = Intent {
-            received_at: self.now(),
-            nonce,
-            announced,
-            result: None,
-            settled: Settled::No,
-            missing_reads: 0,
-            failed_reads: 0,
-        };
-        if !self.state.blotter.register(key.clone(), intent, ids) {
-            return Err(Refusal::Full { capacity: crate::kernel::blotter::INTENTS_MAX });
+    /// The announced order that an amendment is about. After an earlier amendment it goes by another id.
+    fn placed_as(&self, symbol: &Symbol, target: &ClientId) -> Option<(&IntentKey, &Intent)> {
+        let blotter = &self.state.blotter;
+        blotter.placement(target).or_else(|| {
+            let order = blotter.orders.get(blotter.order_of_client_id(symbol, target)?)?;
+            blotter.placement(&order.placed.client_order_id)
+        })
+    }
+
+    fn register(&mut self, key: IntentKey, announced: Announced, nonce: Option<Time>) {
+        if let Announced::Amend { symbol, target, quantity, .. } = &announced
+            && let Some(placed) = self.placed_as(symbol, target).map(|(key, _)| key.clone())
+            && let Some(Intent { announced: Announced::Place { terms, amended }, .. }) =
+                self.state.blotter.intents.get_mut(&placed)
+        {
+            amended.push(*quantity);
+            let id = terms.client_order_id.clone();
+            self.rejudge_all_under(&id);
         }
+        self.state.blotter.register(key.clone(), Intent::new(self.now(), nonce, announced.clone()));
         let after = self.declared.waits.unseen_after;
         self.set_timer(after, Timer::Mirror(key));
-        Ok(())
+        match &announced {
+            Announced::Place { terms, .. } => self.rejudge_all_under(&terms.client_order_id),
+            Announced::Cancel { .. } | Announced::Amend { .. } => self.rejudge_requests_of(&announced),
+        }
     }
 
     /// What the venue answered the bot. A rejection closes the intent; an acceptance does not: the venue must show it.
@@ -248,13 +255,17 @@ impl Kernel {
         }
         for key in keys {
             let Some(intent) = self.state.blotter.intents.get_mut(&key) else { continue };
-            intent.result = Some(result.outcome.clone());
-            match (&result.outcome, intent.settled) {
+            let news = intent.result.replace(result.outcome.clone()).as_ref() != Some(&result.outcome);
+            match (&result.outcome, intent.settled()) {
                 (SendOutcome::Rejected { .. } | SendOutcome::NotSent, Settled::No) => {
-                    intent.settled = Settled::Rejected;
+                    self.state.blotter.settle(&key, Settled::Rejected);
+                }
+                (SendOutcome::Rejected { .. } | SendOutcome::NotSent, Settled::Unseen | Settled::Unproven) => {
+                    self.note_unseen(&key, "the bot says that it did not happen");
+                    self.state.blotter.settle(&key, Settled::Rejected);
                 }
                 // It was told as unanswered; now the bot says that the venue took it.
-                (SendOutcome::Accepted { .. }, Settled::Unseen) => self.tell_unseen(&key),
+                (SendOutcome::Accepted { .. }, Settled::Unseen) if news => self.tell_unseen(&key),
                 (
                     SendOutcome::Accepted { .. }
                     | SendOutcome::Unknown
@@ -297,7 +308,7 @@ impl Kernel {
         let line = format!("{name} was last heard at {heard_at} UTC");
         let headline = "Your bot stopped talking to countersign";
         self.built_in("bot_silent", Cause::BotSilent, name.as_str(), Priority::Warning, headline, line, SILENT_ADVICE);
-        self.rejudge_pending();
+        self.rejudge_passed();
     }
 
     /// After a restart the bots get a full wait before they count as silent, and so do the intents.

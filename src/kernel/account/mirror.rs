@@ -9,7 +9,7 @@ use crate::kernel::blotter::{Announced, Intent, IntentKey, OrderKey, Settled};
 use crate::kernel::event::{OrderRef, OrderSnapshot, ReadOutcome, ReadRequest};
 use crate::kernel::intent::{SendOutcome, Target};
 use crate::kernel::order::{OrderId, Symbol};
-use crate::kernel::rule::{Facts, Field, Subject};
+use crate::kernel::rule::{Cause, Facts, Field, Subject};
 
 /// The venue's databases lag: a read that finds nothing is repeated after this.
 const LAG: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ impl Kernel {
     /// An intent should have been seen by now. If it was not, the venue is asked.
     pub(super) fn mirror(&mut self, key: &IntentKey) {
         let Some(intent) = self.state.blotter.intents.get(key) else { return };
-        if intent.settled != Settled::No {
+        if intent.settled() != Settled::No {
             return;
         }
         if self.is_met(intent) {
@@ -79,27 +79,42 @@ impl Kernel {
 
     pub(super) fn mirrored(&mut self, key: &IntentKey, outcome: ReadOutcome) {
         let Some(intent) = self.state.blotter.intents.get(key) else { return };
-        if intent.settled != Settled::No {
+        if intent.settled() != Settled::No {
             return;
         }
         let is_cancel = matches!(intent.announced, Announced::Cancel { .. });
         match outcome {
             ReadOutcome::Order(snapshot) if is_cancel && !snapshot.status.is_terminal() => self.not_there(key),
-            ReadOutcome::Order(snapshot) => {
+            ReadOutcome::Order(mut snapshot) => {
+                if let Announced::Place { terms, .. } = &intent.announced {
+                    // It was asked for by this id; of a cancelled order a read may show the cancel's.
+                    snapshot.client_order_id = terms.client_order_id.clone();
+                }
                 self.stream_missed(&snapshot);
-                self.mark_intent_seen(key);
                 // Of a cancel-all the next target may still be open.
-                if is_cancel && self.state.blotter.intents.get(key).is_some_and(|intent| !self.is_met(intent)) {
-                    if let Some(intent) = self.state.blotter.intents.get_mut(key) {
-                        intent.settled = Settled::No;
-                    }
-                    self.mirror(key);
+                match self.state.blotter.intents.get(key) {
+                    Some(intent) if is_cancel && !self.is_met(intent) => self.mirror(key),
+                    Some(_) | None => self.mark_intent_seen(key),
                 }
             }
             ReadOutcome::NotFound => self.not_there(key),
             ReadOutcome::Unknown { reason } => self.could_not_look(key, &reason),
-            ReadOutcome::OpenOrders(_) | ReadOutcome::Balances(_) => {}
+            ReadOutcome::OpenOrders(_) | ReadOutcome::Balances(_) => self.could_not_look(key, "another answer came"),
         }
+    }
+
+    /// The venue showed it. What was told of it as missing came after all.
+    pub(super) fn mark_intent_seen(&mut self, key: &IntentKey) {
+        let Some(intent) = self.state.blotter.intents.get(key) else { return };
+        if matches!(intent.settled(), Settled::Unseen | Settled::Unproven) {
+            self.note_unseen(key, "the exchange shows it after all");
+        }
+        self.state.blotter.settle(key, Settled::Seen);
+    }
+
+    pub(super) fn note_unseen(&mut self, key: &IntentKey, what: &str) {
+        let (now, line) = (self.now(), format!("seq {} of {}: {what}", key.1, key.0));
+        self.state.book.note(now, Cause::Unseen, "", line);
     }
 
     fn not_there(&mut self, key: &IntentKey) {
@@ -109,32 +124,26 @@ impl Kernel {
         if intent.missing_reads < 2 {
             return self.set_timer(LAG, Timer::Mirror(key.clone()));
         }
-        intent.settled = Settled::Unseen;
+        self.state.blotter.settle(key, Settled::Unseen);
         self.tell_unseen(key);
     }
 
     pub(super) fn tell_unseen(&mut self, key: &IntentKey) {
         let Some(intent) = self.state.blotter.intents.get(key) else { return };
-        let (subject, what) = match &intent.announced {
-            Announced::Place { terms, .. } => {
-                let size = terms.quantity.or(terms.quote_quantity).map(|size| size.to_string()).unwrap_or_default();
-                (Subject::Intent, format!("{} {size} {} (id {})", terms.side, terms.symbol, terms.client_order_id))
-            }
-            Announced::Cancel { terms, .. } => {
-                (Subject::CancelIntent, format!("the cancel of {:?} in {}", terms.target, terms.symbol))
-            }
-            Announced::Amend { symbol, target, .. } => {
-                (Subject::Intent, format!("the amendment of {target} in {symbol}"))
-            }
-        };
-        let (says, certainty) = match &intent.result {
-            Some(SendOutcome::Accepted { .. }) => (
+        let (subject, line) = unseen_line(key, &intent.announced);
+        let (says, certainty) = match (&intent.result, subject) {
+            (Some(SendOutcome::Accepted { .. }), Subject::CancelIntent) => (
+                "accepted",
+                "The exchange was asked twice, signed, and shows the order open, though your bot was told that it is \
+                 cancelled: your bot may be talking to somebody else.",
+            ),
+            (Some(SendOutcome::Accepted { .. }), _) => (
                 "accepted",
                 "The exchange was asked twice, signed, and does not know it, though your bot was told it was taken: \
                  your bot may be talking to somebody else.",
             ),
-            Some(SendOutcome::Unknown) => ("unknown", "Your bot does not know either how it ended."),
-            None | Some(SendOutcome::Rejected { .. } | SendOutcome::NotSent) => {
+            (Some(SendOutcome::Unknown), _) => ("unknown", "Your bot does not know either how it ended."),
+            (None | Some(SendOutcome::Rejected { .. } | SendOutcome::NotSent), _) => {
                 ("nothing", "Your bot has not said how it ended.")
             }
         };
@@ -144,7 +153,7 @@ impl Kernel {
                 .with(Field::Verdict, "unseen")
                 .with(Field::BotSays, says),
             scope: "",
-            line: format!("{what}: announced by {} (seq {}), unknown to the exchange", key.0, key.1),
+            line,
             certainty: certainty.to_owned(),
             order: None,
         });
@@ -157,7 +166,7 @@ impl Kernel {
             let wait = LAG * 2_u32.pow(u32::from(intent.failed_reads));
             return self.set_timer(wait, Timer::Mirror(key.clone()));
         }
-        intent.settled = Settled::Unproven;
+        self.state.blotter.settle(key, Settled::Unproven);
         let line = format!("intent {} of {} was not seen, and could not be looked up: {reason}", key.1, key.0);
         self.find(Finding {
             facts: Facts::default()
@@ -181,5 +190,28 @@ impl Kernel {
             self.difference(&line, snapshot.created_at);
         }
         self.order_read(snapshot);
+    }
+}
+
+/// What was announced, and that the venue does not show it.
+fn unseen_line(key: &IntentKey, announced: &Announced) -> (Subject, String) {
+    let by = format!("announced by {} (seq {})", key.0, key.1);
+    match announced {
+        Announced::Place { terms, .. } => {
+            let size = terms.quantity.or(terms.quote_quantity).map(|size| size.to_string()).unwrap_or_default();
+            let order = format!("{} {size} {} (id {})", terms.side, terms.symbol, terms.client_order_id);
+            (Subject::Intent, format!("{order}: {by}, unknown to the exchange"))
+        }
+        Announced::Cancel { terms, .. } => {
+            let target = match &terms.target {
+                Target::Order(id) => format!("order {id}"),
+                Target::Client(id) => format!("order with id {id}"),
+                Target::All => "every order".to_owned(),
+            };
+            (Subject::CancelIntent, format!("cancel of {target} of {}: {by}, did not happen", terms.symbol))
+        }
+        Announced::Amend { symbol, target, .. } => {
+            (Subject::Intent, format!("amendment of order with id {target} of {symbol}: {by}, did not happen"))
+        }
     }
 }

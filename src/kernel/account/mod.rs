@@ -34,7 +34,7 @@ use crate::kernel::time::Time;
 
 pub use audit::Audit;
 pub use feed::Seen;
-pub use requests::Request;
+pub use requests::{RequestKey, Requests};
 pub use status::{BotStatus, Status};
 
 /// Reads under way at once. One more waits for a while, then asks again.
@@ -57,11 +57,12 @@ pub struct State {
     pub coverage: Coverage,
     pub book: Book,
     seen: Seen,
-    #[serde(with = "pairs")]
-    requests: BTreeMap<RequestKey, Request>,
-    /// Orders whose verdict waits for the bots' word.
-    pending: BTreeSet<OrderKey>,
-    pending_requests: BTreeSet<RequestKey>,
+    requests: Requests,
+    /// Orders whose verdict waits for the bots' word, by when they were first seen.
+    pending: BTreeSet<(Time, OrderKey)>,
+    pending_requests: BTreeSet<(Time, RequestKey)>,
+    /// How far the bots' word had passed when the waiting ones were last judged by it.
+    passed: Option<Time>,
     audit: Audit,
     /// What each read under way is for.
     #[serde(with = "pairs")]
@@ -72,9 +73,6 @@ pub struct State {
     #[serde(with = "pairs")]
     addresses: BTreeMap<std::net::IpAddr, Time>,
 }
-
-/// A cancel or an amendment: the order, and what tells two of one order apart.
-pub type RequestKey = (OrderKey, i64);
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Moment {
@@ -160,13 +158,7 @@ impl Kernel {
     /// journal, where a replay fails on it in the same way.
     #[must_use]
     pub fn apply(&mut self, now: Time, seq: u64, event: Event) -> Vec<Effect> {
-        let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.judge_event(now, seq, event)));
-        if judged.is_err() {
-            self.effects.clear();
-            let headline = "countersign failed to judge an event";
-            let line = format!("event {seq} of the journal: its frame is kept, its verdict is missing");
-            self.built_in("judging_failed", Cause::Watcher, "judging", Priority::Critical, headline, line, &[]);
-        }
+        self.caught(seq, |kernel| kernel.judge_event(now, seq, event));
         let now = self.now();
         for notice in self.state.book.take_changes(now) {
             self.effects.push(Effect::Tell(Box::new(notice)));
@@ -174,13 +166,27 @@ impl Kernel {
         std::mem::take(&mut self.effects)
     }
 
+    fn caught(&mut self, seq: u64, judge: impl FnOnce(&mut Self)) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| judge(self))).is_err() {
+            self.effects.clear();
+            // They will not be asked, so no answer will come.
+            self.state.reads.retain(|effect, _| effect.cause != seq);
+            let headline = "countersign failed to judge an event";
+            let line = format!("event {seq} of the journal: its frame is kept, its verdict is missing");
+            self.built_in("judging_failed", Cause::Watcher, "judging", Priority::Critical, headline, line, &[]);
+        }
+    }
+
     fn judge_event(&mut self, now: Time, seq: u64, event: Event) {
         let last_at = self.state.now.at;
         self.state.now = Moment { at: now.max(last_at), seq };
-        self.fire_timers();
+        // After a start, what fell due meanwhile gets one more wait; a snapshot replaces the timers.
+        if !matches!(event, Event::Started { .. } | Event::Restored { .. }) {
+            self.fire_timers();
+        }
         match event {
             Event::Started { declared, rules, .. } => {
-                declared.bots.keys().for_each(|bot| self.state.bots.declare(bot));
+                self.state.bots.declare(declared.bots.keys());
                 (self.declared, self.rules) = (*declared, *rules);
                 self.started(last_at);
             }
@@ -195,7 +201,10 @@ impl Kernel {
             Event::Access { ticket, evidence } => self.access(ticket, &evidence),
             Event::Acknowledge { ticket, by, incident, shown } => self.acknowledge(ticket, &by, incident, shown),
             Event::ConfirmPreExisting { ticket, by, digest } => self.confirm_pre_existing(ticket, &by, &digest),
-            Event::Refused { intents, access } => self.state.counts.refused_requests += intents + access,
+            Event::Refused { intents, access } => {
+                let refused = &mut self.state.counts.refused_requests;
+                *refused = refused.saturating_add(intents).saturating_add(access);
+            }
             Event::Fault(fault) => self.fault(&fault),
             Event::Due => {}
         }
@@ -213,13 +222,16 @@ impl Kernel {
         self.state.timers.insert((self.now() + after, timer));
     }
 
+    /// Fires what is due. What a timer sets for this very moment waits for the next event, so that a wait of zero
+    /// cannot hang the judging.
     fn fire_timers(&mut self) {
-        while let Some((at, timer)) = self.state.timers.first().cloned() {
-            if at > self.now() {
-                break;
+        let due: Vec<(Time, Timer)> =
+            self.state.timers.iter().take_while(|(at, _)| *at <= self.now()).cloned().collect();
+        for entry in due {
+            if !self.state.timers.remove(&entry) {
+                continue;
             }
-            self.state.timers.remove(&(at, timer.clone()));
-            match timer {
+            match entry.1 {
                 Timer::Judge(key) => self.rejudge(&key),
                 Timer::JudgeRequest(key) => self.rejudge_request(&key),
                 Timer::Mirror(key) => self.mirror(&key),
@@ -260,37 +272,48 @@ impl Kernel {
     /// gets one more full wait, since the bots could not speak to us meanwhile.
     fn started(&mut self, last_recorded: Time) {
         self.state.coverage.restart(last_recorded);
-        let asked = std::mem::take(&mut self.state.reads);
-        for purpose in asked.into_values() {
-            self.ask(self.request_for(&purpose), purpose);
-        }
-        let now = self.now();
-        for key in self.state.pending.clone() {
-            let cap = self.declared.waits.pending_cap;
-            if let Some(order) = self.state.blotter.orders.get_mut(&key) {
-                order.deadline = order.deadline.max(now + cap);
-                self.set_timer(cap, Timer::Judge(key));
+        // A comparison is made anew once something is connected; an answer from before would prove nothing.
+        for purpose in std::mem::take(&mut self.state.reads).into_values() {
+            match purpose {
+                Purpose::Confirm(key) => self.ask(Self::order_request(&key), Purpose::Confirm(key)),
+                Purpose::Recheck(key) => self.ask(Self::order_request(&key), Purpose::Recheck(key)),
+                Purpose::Mirror(key) => self.mirror(&key),
+                Purpose::AuditOrders | Purpose::AuditBalances => {}
             }
         }
-        for key in self.state.pending_requests.clone() {
-            let cap = self.declared.waits.pending_cap;
-            if let Some(request) = self.state.requests.get_mut(&key) {
-                request.deadline = request.deadline.max(now + cap);
-                self.set_timer(cap, Timer::JudgeRequest(key));
-            }
-        }
+        self.wait_again();
         self.restart_intents();
-        if let Some(since) = self.state.coverage.blind_since {
-            self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC"));
+        self.rejudge_passed();
+        match self.state.coverage.blind_since {
+            Some(since) => self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC")),
+            // A first start is no gap, but one that never sees anything must not stay quiet.
+            None => self.set_timer(feed::STILL_BLIND_AFTER, Timer::StillBlind),
         }
     }
 
-    fn request_for(&self, purpose: &Purpose) -> ReadRequest {
-        match purpose {
-            Purpose::Confirm(key) | Purpose::Recheck(key) => Self::order_request(key),
-            Purpose::Mirror(key) => self.mirror_request(key).unwrap_or(ReadRequest::OpenOrders),
-            Purpose::AuditOrders => ReadRequest::OpenOrders,
-            Purpose::AuditBalances => ReadRequest::Balances,
+    fn wait_again(&mut self) {
+        let cap = self.declared.waits.pending_cap;
+        let deadline = self.now() + cap;
+        for (_, key) in self.state.pending.clone() {
+            if let Some(order) = self.state.blotter.orders.get_mut(&key) {
+                order.deadline = order.deadline.max(deadline);
+                self.set_timer(cap, Timer::Judge(key));
+            }
+        }
+        for (_, key) in self.state.pending_requests.clone() {
+            if let Some(request) = self.state.requests.get_mut(&key) {
+                request.deadline = request.deadline.max(deadline);
+                self.set_timer(cap, Timer::JudgeRequest(key));
+            }
+        }
+        let unseen_after = self.declared.waits.unseen_after;
+        let soon = self.now() + unseen_after;
+        let mirrors = self.state.timers.iter().take_while(|(at, _)| *at < soon);
+        let mirrors: Vec<(Time, Timer)> =
+            mirrors.filter(|(_, timer)| matches!(timer, Timer::Mirror(_))).cloned().collect();
+        for entry in mirrors {
+            self.state.timers.remove(&entry);
+            self.set_timer(unseen_after, entry.1);
         }
     }
 

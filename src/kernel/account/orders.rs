@@ -1,31 +1,24 @@
 //! Orders: from an execution report or a read to the verdict on who placed it.
 
+use std::time::Duration;
+
 use crate::kernel::account::finding::{Finding, describe};
-use crate::kernel::account::{Kernel, Purpose, Timer};
-use crate::kernel::blotter::{Announced, Intent, IntentKey, Order, OrderKey, Settled, Sight};
+use crate::kernel::account::{Kernel, Purpose, RequestKey, Timer};
+use crate::kernel::blotter::{Announced, Glimpse, Intent, Order, OrderKey, Settled, Sight};
 use crate::kernel::event::{Issuer, OrderSnapshot, ReadOutcome, TagCheck, Tags};
 use crate::kernel::money::Dec;
-use crate::kernel::order::{ClientId, ExecutionType, OrderStatus};
+use crate::kernel::order::{ClientId, ExecutionType, OrderId, Symbol};
 use crate::kernel::report::ExecutionReport;
 use crate::kernel::rule::Subject;
 use crate::kernel::time::Time;
 use crate::kernel::verdict::{Assurance, Difference, Placed, Verdict, differences};
 
 /// The time a countersign carries lies this close to the order's creation, or the id is a stale one used again.
-const TAG_WINDOW: std::time::Duration = std::time::Duration::from_secs(30);
-
-/// One sight of an order, from a report or a read.
-struct Glimpse {
-    placed: Placed,
-    sight: Sight,
-    at: Time,
-    created_at: Time,
-    tag: TagCheck,
-    list_id: Option<i64>,
-    status: OrderStatus,
-    cumulative_quantity: Dec,
-    cumulative_quote: Dec,
-}
+const TAG_WINDOW: Duration = Duration::from_secs(30);
+/// The venue's clock and ours are never further apart than the window of a countersign allows.
+const CLOCKS_APART_MAX: Duration = TAG_WINDOW;
+/// The step of `Time`.
+const MOMENT: Duration = Duration::from_micros(1);
 
 struct Judgement {
     verdict: Verdict,
@@ -89,7 +82,7 @@ impl Kernel {
             &key,
             Glimpse {
                 placed,
-                sight: Sight::AsPlaced,
+                sight: Sight::Read,
                 at: snapshot.created_at,
                 created_at: snapshot.created_at,
                 tag,
@@ -102,48 +95,59 @@ impl Kernel {
     }
 
     fn glimpse(&mut self, key: &OrderKey, glimpse: Glimpse) {
-        let client_order_id = glimpse.placed.client_order_id.clone();
-        match self.state.blotter.orders.get_mut(key) {
-            Some(order) => order.take(glimpse),
-            None => {
-                let now = self.now();
-                let wait = match glimpse.tag {
-                    TagCheck::Valid { .. } => self.declared.waits.unlogged_after,
-                    TagCheck::Absent | TagCheck::Forged => self.declared.waits.pending_cap,
-                };
-                let order = glimpse.into_order(now, now + wait);
-                self.state.blotter.insert_order(key.clone(), order);
-            }
+        if !self.state.blotter.orders.contains_key(key) {
+            self.make_room_for_order();
         }
-        self.state.blotter.note_sighting(&client_order_id, key);
+        let wait = match glimpse.tag {
+            TagCheck::Valid { .. } => self.declared.waits.unlogged_after,
+            TagCheck::Absent | TagCheck::Forged => self.declared.waits.pending_cap,
+        };
+        let touched = self.state.blotter.take(key, glimpse, self.now(), wait);
         let exposure = self.state.blotter.orders.get(key).map_or(Dec::ZERO, Order::exposure);
         self.state.book.follow(key, exposure);
-        self.rejudge_all_under(&client_order_id);
-        self.rejudge(key);
+        touched.iter().for_each(|key| self.rejudge(key));
+        self.rejudge_requests_on(key);
     }
 
-    /// A change in who holds an id changes the verdict on every order seen under it.
+    /// If the oldest order must give way while it still waits, waiting ends with it.
+    pub(super) fn make_room_for_order(&mut self) {
+        let Some(oldest) = self.state.blotter.must_go() else { return };
+        if let Some(order) = self.state.blotter.orders.get_mut(&oldest)
+            && order.verdict == Verdict::Pending
+        {
+            order.waited = true;
+            self.rejudge(&oldest);
+        }
+        self.state.blotter.forget_order(&oldest);
+    }
+
+    /// What was announced under an id changes the verdict on every order placed with it.
     pub(super) fn rejudge_all_under(&mut self, id: &ClientId) {
-        for key in self.state.blotter.orders_under(id).to_vec() {
-            self.rejudge(&key);
-        }
+        let keys: Vec<OrderKey> = self.state.blotter.orders_under(id).cloned().collect();
+        keys.iter().for_each(|key| self.rejudge(key));
     }
 
-    pub(super) fn rejudge_pending(&mut self) {
-        for key in self.state.pending.clone() {
-            self.rejudge(&key);
+    /// The bots' word has passed further: what waited for it up to there is judged, each once.
+    pub(super) fn rejudge_passed(&mut self) {
+        let Some(passed) = self.state.bots.passed() else { return };
+        let before = self.state.passed.unwrap_or(Time::from_micros(i64::MIN));
+        if self.state.passed.is_some_and(|before| before >= passed) {
+            return;
         }
-        for key in self.state.pending_requests.clone() {
-            self.rejudge_request(&key);
-        }
+        self.state.passed = Some(passed);
+        let least = |at: Time| (at + MOMENT, (Symbol::new(""), OrderId(i64::MIN)));
+        let orders = self.state.pending.range(least(before)..least(passed));
+        let orders: Vec<OrderKey> = orders.map(|(_, key)| key.clone()).collect();
+        orders.iter().for_each(|key| self.rejudge(key));
+        let least = |at: Time| (at + MOMENT, ((Symbol::new(""), OrderId(i64::MIN)), i64::MIN));
+        let requests = self.state.pending_requests.range(least(before)..least(passed));
+        let requests: Vec<RequestKey> = requests.map(|(_, key)| key.clone()).collect();
+        requests.iter().for_each(|key| self.rejudge_request(key));
     }
 
     pub(super) fn rejudge(&mut self, key: &OrderKey) {
-        let Some(order) = self.state.blotter.orders.get(key) else {
-            self.state.pending.remove(key);
-            return;
-        };
-        if order.verdict == Verdict::PreExisting {
+        let Some(order) = self.state.blotter.orders.get(key) else { return };
+        if order.is_kept() {
             return;
         }
         let judgement = self.judge(key, order);
@@ -154,28 +158,16 @@ impl Kernel {
     }
 
     fn judge(&self, key: &OrderKey, order: &Order) -> Judgement {
-        let id = &order.placed.client_order_id;
-        let placement = self.state.blotter.intent_by_client_id(id).and_then(|intent_key| {
-            let intent = self.state.blotter.intents.get(&intent_key)?;
-            matches!(intent.announced, Announced::Place { .. }).then_some(intent)
-        });
-        match placement {
-            Some(intent) if self.said_in_time(intent, order) => self.judge_registered(key, order, intent),
-            Some(_) | None => self.judge_unregistered(order),
+        let waited = order.waited || self.now() >= order.deadline;
+        match self.state.blotter.placement(&order.placed.client_order_id) {
+            Some((_, intent)) if said_in_time(intent, order.known_since(), order.deadline) => {
+                self.judge_registered(key, order, intent, waited)
+            }
+            Some(_) | None => self.judge_unregistered(order, waited),
         }
     }
 
-    /// A row first seen after the execution never counts as intent. It counts if it came before the order was seen;
-    /// later, it must have been written before any word of ours that followed the order could reach the bot.
-    fn said_in_time(&self, intent: &Intent, order: &Order) -> bool {
-        intent.received_at <= order.first_seen
-            || match intent.nonce {
-                Some(nonce) => nonce < order.first_seen,
-                None => intent.received_at <= order.deadline,
-            }
-    }
-
-    fn judge_registered(&self, key: &OrderKey, order: &Order, intent: &Intent) -> Judgement {
+    fn judge_registered(&self, key: &OrderKey, order: &Order, intent: &Intent, waited: bool) -> Judgement {
         let Announced::Place { terms, amended } = &intent.announced else { return Verdict::Foreign.into() };
         if self.state.blotter.holder(&order.placed.client_order_id) != Some(key) {
             return Verdict::Replayed.into();
@@ -189,16 +181,16 @@ impl Kernel {
                 shown: order.cumulative_quantity.to_string().into(),
             });
         }
-        let bad_tag = order.tag == TagCheck::Forged && differences.is_empty() && amended.is_empty();
-        if bad_tag && order.sight != Sight::Aside {
+        // The tag binds the quantity that was placed, not the one it was amended to.
+        if order.tag == TagCheck::Forged && differences.is_empty() && !amended.contains(&order.placed.quantity) {
             differences.push(Difference {
                 field: "countersign".into(),
                 said: "a tag over these terms".into(),
                 shown: "a tag that does not verify".into(),
             });
         }
-        if !differences.is_empty() || bad_tag {
-            let read_first = order.sight == Sight::Aside;
+        if !differences.is_empty() {
+            let read_first = order.sight == Sight::Aside && !waited;
             let verdict = if read_first { Verdict::Pending } else { Verdict::Divergent };
             return Judgement { verdict, assurance: None, differences, read_first };
         }
@@ -209,28 +201,35 @@ impl Kernel {
         }
         let assurance = match order.tag {
             TagCheck::Valid { .. } => Assurance::Countersigned,
-            TagCheck::Absent | TagCheck::Forged if intent.received_at <= order.first_seen => Assurance::Registered,
+            TagCheck::Absent | TagCheck::Forged if intent.received_at <= order.known_since() => Assurance::Registered,
             TagCheck::Absent | TagCheck::Forged => Assurance::RegisteredLate,
         };
         Judgement { assurance: Some(assurance), ..Verdict::Matched.into() }
     }
 
-    fn judge_unregistered(&self, order: &Order) -> Judgement {
-        let waited = self.now() >= order.deadline;
+    fn judge_unregistered(&self, order: &Order, waited: bool) -> Judgement {
+        if self.stood_before(order.created_at) {
+            return Verdict::PreExisting.into();
+        }
         let inside = self.inside_limits(&order.placed);
         match order.tag {
             TagCheck::Valid { at, .. } if at.apart(order.created_at) > TAG_WINDOW => Verdict::Replayed.into(),
             TagCheck::Valid { issuer: Issuer::Daemon, .. } => Verdict::Unissued.into(),
             TagCheck::Valid { issuer: Issuer::Bot, .. } if inside && !waited => Verdict::Pending.into(),
             TagCheck::Valid { issuer: Issuer::Bot, .. } => Verdict::Unlogged.into(),
-            TagCheck::Forged if order.sight == Sight::Aside => {
+            TagCheck::Forged if order.sight == Sight::Aside && !waited => {
                 Judgement { read_first: true, ..Verdict::Pending.into() }
             }
             TagCheck::Forged => Verdict::Forged.into(),
-            TagCheck::Absent if self.declared.tagged_only || !inside => Verdict::Foreign.into(),
-            TagCheck::Absent if waited || self.state.bots.have_passed(order.first_seen) => Verdict::Foreign.into(),
+            TagCheck::Absent if waited || self.declared.tagged_only || !inside => Verdict::Foreign.into(),
+            TagCheck::Absent if self.state.bots.have_passed(order.first_seen) => Verdict::Foreign.into(),
             TagCheck::Absent => Verdict::Pending.into(),
         }
+    }
+
+    /// Whether the venue created it before we saw anything at all: then there is nothing to judge it by.
+    pub(super) fn stood_before(&self, created_at: Time) -> bool {
+        self.state.coverage.first_live.is_some_and(|first| created_at < first)
     }
 
     /// Makes the judgement the order's verdict, and tells what changed.
@@ -238,17 +237,19 @@ impl Kernel {
         let Some(order) = self.state.blotter.orders.get_mut(key) else { return };
         let (verdict, before) = (judgement.verdict, order.verdict);
         let unchanged = verdict == before && judgement.differences == order.differences;
+        let pending = (order.first_seen, key.clone());
+        order.waited |= verdict != Verdict::Pending;
         order.verdict = verdict;
         order.assurance = judgement.assurance;
         order.differences = judgement.differences;
         if verdict == Verdict::Pending {
             let deadline = order.deadline;
-            if self.state.pending.insert(key.clone()) {
+            if self.state.pending.insert(pending) {
                 self.state.timers.insert((deadline, Timer::Judge(key.clone())));
             }
             return;
         }
-        self.state.pending.remove(key);
+        self.state.pending.remove(&pending);
         if verdict == Verdict::Matched {
             self.mark_seen(key);
         }
@@ -257,10 +258,19 @@ impl Kernel {
         }
         if verdict.is_stranger() {
             self.tell_stranger(key);
-        } else if verdict == Verdict::Matched && order_was_told(&mut self.state.blotter.orders, key) {
-            let now = self.now();
-            let line = format!("cleared: your bot's word on order {} of {} came late, and holds", key.1, key.0);
-            self.state.book.clear(now, key, line);
+        } else if verdict == Verdict::Matched {
+            self.clear_order(key, "your bot's word on it came late, and holds");
+        } else if verdict == Verdict::PreExisting && self.state.audit.has_run() {
+            // It stands in no digest: it was closed, or not shown, when the list was made.
+            let line = self.state.blotter.orders.get(key).map(|order| describe(key, &order.placed));
+            self.tell_one_pre_existing(line.unwrap_or_default(), &[]);
+        }
+    }
+
+    pub(super) fn clear_order(&mut self, key: &OrderKey, why: &str) {
+        let now = self.now();
+        if self.state.blotter.orders.get_mut(key).is_some_and(|order| std::mem::take(&mut order.told)) {
+            self.state.book.clear(now, key, &format!("cleared: order {} of {}: {why}", key.1, key.0));
         }
     }
 
@@ -286,14 +296,12 @@ impl Kernel {
 
     fn mark_seen(&mut self, key: &OrderKey) {
         let Some(order) = self.state.blotter.orders.get(key) else { return };
-        if let Some(intent_key) = self.state.blotter.intent_by_client_id(&order.placed.client_order_id) {
+        let intent = self.state.blotter.placement(&order.placed.client_order_id);
+        if let Some((intent_key, intent)) = intent
+            && intent.settled() != Settled::Seen
+        {
+            let intent_key = intent_key.clone();
             self.mark_intent_seen(&intent_key);
-        }
-    }
-
-    pub(super) fn mark_intent_seen(&mut self, intent_key: &IntentKey) {
-        if let Some(intent) = self.state.blotter.intents.get_mut(intent_key) {
-            intent.settled = Settled::Seen;
         }
     }
 
@@ -316,48 +324,17 @@ impl Kernel {
     }
 }
 
-fn order_was_told(orders: &mut std::collections::BTreeMap<OrderKey, Order>, key: &OrderKey) -> bool {
-    orders.get_mut(key).is_some_and(|order| std::mem::take(&mut order.told))
-}
-
-impl Glimpse {
-    fn into_order(self, now: Time, deadline: Time) -> Order {
-        Order {
-            placed: self.placed,
-            placed_at: self.at,
-            sight: self.sight,
-            first_seen: now,
-            created_at: self.created_at,
-            tag: self.tag,
-            list_id: self.list_id,
-            verdict: Verdict::Pending,
-            assurance: None,
-            differences: Vec::new(),
-            told: false,
-            deadline,
-            open: !self.status.is_terminal(),
-            cumulative_quantity: self.cumulative_quantity,
-            cumulative_quote: self.cumulative_quote,
-        }
-    }
+/// A row first seen after the execution never counts as intent. It counts if it came before the order or request was
+/// known; later, it must have been written before any word of ours that followed could reach the bot. A bot that
+/// never handed a word of ours back has until the waiting ends.
+pub(super) fn said_in_time(intent: &Intent, known_since: Time, deadline: Time) -> bool {
+    intent.received_at <= known_since
+        || intent.nonce.map_or(intent.received_at <= deadline, |nonce| nonce < known_since)
 }
 
 impl Order {
-    /// Takes in one more sight of the order, in whatever order they come.
-    fn take(&mut self, glimpse: Glimpse) {
-        let better = glimpse.sight > self.sight && !(self.sight == Sight::AsideUnread && glimpse.sight == Sight::Aside)
-            || glimpse.sight == self.sight && glimpse.at < self.placed_at;
-        if better {
-            self.placed = glimpse.placed;
-            self.placed_at = glimpse.at;
-            self.sight = glimpse.sight;
-            self.tag = glimpse.tag;
-        }
-        self.created_at = self.created_at.min(glimpse.created_at);
-        self.list_id = self.list_id.or(glimpse.list_id);
-        // Closed stays closed: a NEW that arrives after the fill does not bring the order back.
-        self.open = self.open && !glimpse.status.is_terminal();
-        self.cumulative_quantity = self.cumulative_quantity.max(glimpse.cumulative_quantity);
-        self.cumulative_quote = self.cumulative_quote.max(glimpse.cumulative_quote);
+    /// When it could be known here: an order found long after it was made (in a gap, by a read) is not new.
+    fn known_since(&self) -> Time {
+        self.first_seen.min(self.created_at + CLOCKS_APART_MAX)
     }
 }
