@@ -210,6 +210,9 @@ async fn begin(
     };
     let gone = |_| DaemonError::Ended("journal", "its writer has ended".to_owned());
     let started = async {
+        if start.salvaged {
+            core.snapshot().await?;
+        }
         for fault in start.faults {
             core.step_account(Event::Fault(fault)).await?;
         }
