@@ -7,6 +7,8 @@ mod outlets;
 mod parts;
 
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::core::{Core, Inputs, Waiters};
 use crate::daemon::outlets::{reads_task, stream_task, telegram_task, webhook_task};
@@ -85,16 +87,17 @@ pub async fn run(
     ready: impl FnOnce(&Bound),
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let _lock = lock(&config.data)?;
+    let (mut lock, has_run) = lock(&config.data)?;
     let mut parts = Parts::load(&config)?;
-    let start = restore(&config.journal_file())?;
+    let start = restore(&config.journal_file(), has_run)?;
     let clock = Arc::new(Clock::new(start.last_at));
     let (inputs, doors) = inputs();
     let (exits, ways_out) = exits(screen, &doors);
     let unverified = start.unverified;
     let (core, heart) = begin(&config, &parts, start, &clock, exits).await?;
+    mark_run(&mut lock, &config.data)?;
     let mut tasks = Tasks::new(shutdown);
-    let bound = listen(&config, &mut parts, &clock, &doors, &mut tasks).await?;
+    let bound = listen(&config, &mut parts, &doors, &mut tasks).await?;
     let first_connection = core.kernel.state().coverage.last_connection.map_or(1, |last| last.0 + 1);
     tasks.spawn("stream", stream_task(&config, &parts, first_connection, doors.stream, &clock, tasks.token()));
     tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, Arc::clone(&clock)));
@@ -245,25 +248,32 @@ impl Heart {
     }
 }
 
-/// One daemon a folder. The lock goes with the process, however it ends.
-fn lock(data: &Path) -> Result<File, DaemonError> {
+/// One daemon a folder. The lock goes with the process, however it ends; what stands in the file says whether a journal
+/// was ever begun here.
+fn lock(data: &Path) -> Result<(File, bool), DaemonError> {
     let failed = |source| DaemonError::Data { path: data.to_owned(), source };
-    std::fs::create_dir_all(data).map_err(failed)?;
-    let file = File::create(data.join("lock")).map_err(failed)?;
+    // Others may reach the sockets in it, each with a mode of its own, and list or read nothing.
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(data).map_err(failed)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(data.join("lock")).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            let has_run = file.metadata().map_err(failed)?.len() > 0;
+            Ok((file, has_run))
+        }
         Err(std::fs::TryLockError::WouldBlock) => Err(DaemonError::Running(data.to_owned())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
-async fn listen(
-    config: &Config,
-    parts: &mut Parts,
-    clock: &Arc<Clock>,
-    doors: &Doors,
-    tasks: &mut Tasks,
-) -> Result<Bound, DaemonError> {
+fn mark_run(lock: &mut File, data: &Path) -> Result<(), DaemonError> {
+    let failed = |source| DaemonError::Data { path: data.to_owned(), source };
+    if lock.metadata().map_err(failed)?.len() == 0 {
+        lock.write_all(b"a journal was begun in this folder\n").map_err(failed)?;
+    }
+    Ok(())
+}
+
+async fn listen(config: &Config, parts: &mut Parts, doors: &Doors, tasks: &mut Tasks) -> Result<Bound, DaemonError> {
     let owner = rustix::process::geteuid().as_raw();
     let mut uids = config.intake.uids.clone();
     uids.push(owner);
@@ -273,11 +283,14 @@ async fn listen(
         access_token: parts.access_token.take(),
         ..IntakeConfig::default()
     };
-    let (now, tags, refusals) = (Arc::clone(clock), Arc::clone(&parts.tags), Arc::clone(&doors.refusals));
-    let door = Arc::new(Intake::new(intake_config, tags, move || now.now(), doors.intake.clone(), refusals));
+    let (tags, refusals) = (Arc::clone(&parts.tags), Arc::clone(&doors.refusals));
+    // Bots live by the wall clock, and so do the times in their ids.
+    let door = Arc::new(Intake::new(intake_config, tags, clock::wall, doors.intake.clone(), refusals));
     let bound =
         Bound { intake_socket: config.intake_socket(), operator_socket: config.operator_socket(), intake_http: None };
-    let intake_listener = unix::listen(&bound.intake_socket, intake::socket::SOCKET_MODE)?;
+    // Whoever connects is checked by user; the mode only lets the listed ones knock.
+    let mode = if config.has_other_users() { 0o666 } else { intake::socket::SOCKET_MODE };
+    let intake_listener = unix::listen(&bound.intake_socket, mode)?;
     let operator_listener = unix::listen(&bound.operator_socket, operator::SOCKET_MODE)?;
     let socket = intake::socket::run(intake_listener, Arc::clone(&door), tasks.token());
     tasks.spawn_endless("intake socket", socket);

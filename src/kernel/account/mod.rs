@@ -323,6 +323,10 @@ impl Kernel {
                 let line = format!("an alert (cause {}) left before its cause was on disk", effect.cause);
                 ("unjournalled", Priority::Warning, "The journal's disk is slow or stuck", line)
             }
+            Fault::DiskStalled { for_ms } => {
+                let line = format!("nothing has reached the disk for {for_ms} ms: no intent is acknowledged");
+                ("disk_stalled", Priority::Critical, "The journal's disk takes nothing", line)
+            }
             Fault::BrokenJournal { detail } => {
                 ("broken_journal", Priority::Critical, "The journal is broken", detail.to_string())
             }
