@@ -225,7 +225,7 @@ impl World {
         shown.extend(self.end(&order, story, &known, pick));
         if story.replayed {
             let thiefs = order.clone().with(|thiefs| {
-                thiefs.order_id = OrderId(order.order_id.0 + 5_000);
+                thiefs.order_id = OrderId(-order.order_id.0);
                 thiefs.created_at = order.created_at + std::time::Duration::from_millis(3);
                 (thiefs.tag, thiefs.list_id) = (TagCheck::Absent, None);
             });
@@ -474,7 +474,7 @@ fn found(desk: &Desk) -> (BTreeMap<i64, &'static str>, BTreeSet<(String, i64, St
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn verdicts_do_not_depend_on_the_order_of_arrival(

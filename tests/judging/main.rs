@@ -11,3 +11,5 @@ mod comparison;
 mod incidents;
 mod capacity;
 mod any_order;
+mod anything;
+mod decimals;
