@@ -25,7 +25,7 @@ proptest! {
         prop_assert_eq!(dec.to_string(), plain(&reference));
         prop_assert_eq!(dec.to_string().parse::<Dec>(), Ok(dec));
         prop_assert_eq!(serde_json::from_str::<Dec>(&serde_json::to_string(&dec).unwrap()).unwrap(), dec);
-        prop_assert_eq!(dec.is_positive(), reference > BigDecimal::from(0));
+        prop_assert_eq!(dec.is_positive(), reference.sign() == bigdecimal::num_bigint::Sign::Plus);
         prop_assert_eq!(dec.abs().to_string(), plain(&reference.abs()));
     }
 
