@@ -10,4 +10,7 @@ mod sight;
 mod comparison;
 mod incidents;
 mod capacity;
+mod packs;
 mod any_order;
+mod anything;
+mod decimals;
