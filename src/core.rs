@@ -371,13 +371,22 @@ impl Core {
     }
 
     fn note_pulse(&mut self, outgoing: &mut Vec<Outgoing>) {
-        let declared = self.kernel.declared();
-        let last_seqs = declared.bots.keys().map(|bot| (bot.clone(), self.kernel.last_seq(bot))).collect();
-        let pulse = Pulse { sight: self.kernel.state().coverage.sight(), last_seqs };
+        let pulse = self.pulse();
         if self.waiters.pulse.as_ref() != Some(&pulse) {
             self.waiters.pulse = Some(pulse.clone());
-            outgoing.push(Outgoing::Pulse(declared.account.clone(), pulse));
+            outgoing.push(Outgoing::Pulse(self.kernel.declared().account.clone(), pulse));
         }
+    }
+
+    fn pulse(&self) -> Pulse {
+        let declared = self.kernel.declared();
+        let last_seqs = declared.bots.keys().map(|bot| (bot.clone(), self.kernel.last_seq(bot))).collect();
+        Pulse { sight: self.kernel.state().coverage.sight(), last_seqs }
+    }
+
+    /// What was restored is on disk: a bot that says hello before the first commit must not be told of less.
+    pub fn post_restored(&self) {
+        self.board.post(&self.kernel.declared().account, self.pulse());
     }
 
     /// Writes both states whole, one row each, in one transaction.

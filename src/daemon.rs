@@ -105,6 +105,7 @@ pub async fn run(
         since_snapshot: 0,
         waiters: Waiters::default(),
     };
+    core.post_restored();
     let first_connection = core.kernel.state().coverage.last_connection.map_or(1, |last| last.0 + 1);
     let mut tasks = Tasks::new(shutdown.clone());
     let writer = tokio::task::spawn_blocking(move || writer.run());
