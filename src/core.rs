@@ -399,16 +399,26 @@ impl Core {
 
     fn note_pulse(&mut self, outgoing: &mut Vec<Outgoing>) {
         let sight = self.kernel.state().coverage.sight();
-        let bots = &self.kernel.declared().bots;
-        let last_seq = |bot: &Bot| self.kernel.last_seq(bot);
-        let known = self.waiters.pulse.as_ref().filter(|pulse| {
-            pulse.sight == sight && bots.keys().all(|bot| pulse.last_seqs.get(bot) == Some(&last_seq(bot)))
-        });
-        if known.is_none() {
-            let pulse = Pulse { sight, last_seqs: bots.keys().map(|bot| (bot.clone(), last_seq(bot))).collect() };
-            outgoing.push(Outgoing::Pulse(self.kernel.declared().account.clone(), pulse.clone()));
-            self.waiters.pulse = Some(pulse);
+        let is_known = |pulse: &Pulse| {
+            let mut bots = self.kernel.declared().bots.keys();
+            pulse.sight == sight && bots.all(|bot| pulse.last_seqs.get(bot) == Some(&self.kernel.last_seq(bot)))
+        };
+        if !self.waiters.pulse.as_ref().is_some_and(is_known) {
+            let pulse = self.pulse();
+            self.waiters.pulse = Some(pulse.clone());
+            outgoing.push(Outgoing::Pulse(self.kernel.declared().account.clone(), pulse));
         }
+    }
+
+    fn pulse(&self) -> Pulse {
+        let bots = self.kernel.declared().bots.keys();
+        let last_seqs = bots.map(|bot| (bot.clone(), self.kernel.last_seq(bot))).collect();
+        Pulse { sight: self.kernel.state().coverage.sight(), last_seqs }
+    }
+
+    /// What was restored is on disk: a bot that says hello before the first commit must not be told of less.
+    pub fn post_restored(&self) {
+        self.board.post(&self.kernel.declared().account, self.pulse());
     }
 
     /// Writes both states whole, one row each, in one transaction.

@@ -206,6 +206,7 @@ async fn begin(
         since_snapshot: 0,
         waiters: Waiters::default(),
     };
+    core.post_restored();
     let heart = Heart {
         writer: tokio::task::spawn_blocking(move || writer.run()),
         releasing: tokio::spawn(release::run(batches, journal.committed(), exits)),
