@@ -16,6 +16,8 @@ use countersign::config::Config;
 use countersign::sim::run::{self as sim, SimArgs};
 use tracing_subscriber::EnvFilter;
 
+const LET_GO_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
 #[derive(Parser)]
 #[command(version, about, propagate_version = true)]
 struct Cli {
@@ -63,7 +65,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(matches!(cli.command, Command::Run));
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(obey(cli)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(obey(cli));
+            // A disk that takes nothing keeps the journal's writer in its call: the process does not wait for it.
+            runtime.shutdown_timeout(LET_GO_AFTER);
+            outcome
+        }
         Err(error) => Err(error.into()),
     };
     match outcome {
