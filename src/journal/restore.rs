@@ -37,9 +37,7 @@ pub struct Start {
 pub fn restore(file: &Path) -> Result<Start, JournalError> {
     match replayed(file) {
         Ok(start) => Ok(start),
-        Err(error @ (JournalError::Broken { .. } | JournalError::Read(_) | JournalError::Open { .. })) => {
-            begin_anew(file, &error)
-        }
+        Err(error @ (JournalError::Broken { .. } | JournalError::Read(_))) => begin_anew(file, &error),
         Err(error) => Err(error),
     }
 }
@@ -178,6 +176,15 @@ mod tests {
         let start = restore(&file).unwrap();
         assert_eq!((start.last_seq, start.unverified, start.faults.len()), (9, 6, 0));
         assert!(reader::verify(&file).is_err(), "that is for the check beside the watch");
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_is_left_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("journal.sqlite");
+        std::fs::create_dir(&file).unwrap();
+        assert!(matches!(restore(&file), Err(JournalError::Make { .. })));
+        assert!(file.exists());
     }
 
     #[test]

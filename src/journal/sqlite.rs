@@ -2,6 +2,7 @@
 //! ran. There is no timer: a lone row is on disk after one sync, and a burst shares it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
+    #[error(
+        "the journal {path:?} cannot be made or written: {cause}\nhint: is it the file of the user that runs countersign?"
+    )]
+    Make { path: PathBuf, cause: std::io::Error },
     #[error("the journal {path:?} cannot be opened: {cause}")]
     Open { path: PathBuf, cause: rusqlite::Error },
     #[error(
@@ -42,8 +47,12 @@ pub fn open(path: &Path) -> Result<Connection, JournalError> {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
             JournalError::Locked { path: path.to_owned() }
         }
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+            JournalError::Broken { seq: 0, detail: cause.to_string() }
+        }
         _ => JournalError::Open { path: path.to_owned(), cause },
     };
+    make_private(path).map_err(|cause| JournalError::Make { path: path.to_owned(), cause })?;
     let connection = Connection::open(path).map_err(failed)?;
     connection
         .execute_batch(
@@ -61,6 +70,12 @@ pub fn open(path: &Path) -> Result<Connection, JournalError> {
         return Err(JournalError::Broken { seq: 0, detail: "SQLite did not take synchronous=FULL".to_owned() });
     }
     Ok(connection)
+}
+
+/// The journal tells what an account does, so it is made for its owner alone; SQLite gives the files beside it the
+/// same permissions.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
 /// Opens the file for reading only, beside a daemon that may be writing.
