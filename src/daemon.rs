@@ -217,12 +217,13 @@ async fn begin(
         if start.salvaged {
             core.snapshot().await?;
         }
-        for fault in start.faults {
-            core.step_account(Event::Fault(fault)).await?;
-        }
         core.step_shared(SharedEvent::Started { config: config.shared() }).await?;
         let (declared, rules) = (Box::new(config.declared.clone()), Box::new(config.rules.clone()));
         core.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules }).await?;
+        // After the start: what happened before it bounds the gap, and what it makes uncertain is sent again.
+        for fault in start.faults {
+            core.step_account(Event::Fault(fault)).await?;
+        }
         // Whatever was replayed need not be replayed again.
         if start.replayed > 0 { core.snapshot().await } else { Ok(()) }
     };

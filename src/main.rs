@@ -1,6 +1,6 @@
 //! The command line. Exit status: 0 fine, 1 a finding or a failure, 2 wrong usage, 78 a wrong configuration.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -139,5 +139,11 @@ fn start_log(daemon: bool) {
     let usual = if daemon { "info" } else { "warn" };
     let quiet = format!("{usual},hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn,teloxide=warn");
     let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
 }

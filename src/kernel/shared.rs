@@ -295,8 +295,7 @@ impl Shared {
         let key = IncidentKey::of(&notice);
         if let Some(card) = self.cards.get_mut(&key) {
             if notice.revision > card.notice.revision {
-                card.notice = notice;
-                card.acknowledging = None;
+                card.renew(notice);
             }
             return;
         }

@@ -98,6 +98,18 @@ fn reminders_grow_apart_until_somebody_acknowledges() {
 }
 
 #[test]
+fn what_goes_on_after_an_acknowledgement_rings_even_if_that_was_never_shown() {
+    let mut world = World::new();
+    world.notice(critical("main", 1, 1));
+    world.run(secs(2));
+    // Sooner than a card is edited again.
+    world.notice(Notice { state: IncidentState::Acknowledged, ..critical("main", 1, 2) });
+    world.notice(critical("main", 1, 3));
+    world.run(secs(2));
+    assert_eq!(world.actions(), ["send", "send"]);
+}
+
+#[test]
 fn warnings_ring_once_and_infos_are_quiet() {
     let mut world = World::new();
     world.notice(notice_of("main", 1, 1, Priority::Warning));
