@@ -1,24 +1,136 @@
-//! The commands. Exit status: 0 fine, 1 a finding or a failure, 2 wrong usage.
+//! The command line. Exit status: 0 fine, 1 a finding or a failure, 2 wrong usage, 78 a wrong configuration.
 
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use countersign::cli::ask::{self, Ask};
 use countersign::cli::decode::DecodeArgs;
+use countersign::cli::demo::{self, DemoArgs};
+use countersign::cli::journal::{self, JournalCommand, ReplayArgs};
+use countersign::cli::rules::{self, RulesCommand};
+use countersign::cli::run::{self, ConfigArgs, RunError};
+use countersign::cli::{access, run::on_signal};
+use countersign::clock;
+use countersign::config::Config;
+use countersign::sim::run::{self as sim, SimArgs};
+use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Data as JSON, one object
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
 enum Command {
+    /// A simulated exchange, a bot, a thief and the watcher; no account, no keys
+    Demo(DemoArgs),
+    /// Watch the configured account, in the foreground
+    Run,
+    #[command(flatten)]
+    Ask(Ask),
+    /// Address evidence
+    #[command(subcommand)]
+    Access(AccessCommand),
+    /// Rules
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// The journal
+    #[command(subcommand)]
+    Journal(JournalCommand),
+    /// Run a journal's events through the kernel again and compare the effects
+    Replay(ReplayArgs),
+    /// Read recorded frames of the private stream, line by line
     Decode(DecodeArgs),
+    /// The simulated exchange alone, for anybody's client
+    Sim(SimArgs),
+}
+
+#[derive(Subcommand)]
+enum AccessCommand {
+    /// Import JSON lines; every row is taken, or refused with its line
+    Import { file: std::path::PathBuf },
 }
 
 fn main() -> ExitCode {
-    let Command::Decode(args) = Command::parse();
-    match args.run(BufWriter::new(io::stdout().lock())) {
-        Ok(any_kept) => ExitCode::from(u8::from(any_kept)),
+    let cli = Cli::parse();
+    start_log(matches!(cli.command, Command::Run));
+    let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(obey(cli)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+            eprintln!("error: {}", explain(&error));
+            let status = error.downcast_ref::<RunError>().map_or(1, RunError::exit_status);
+            ExitCode::from(status)
         }
     }
+}
+
+/// What went wrong with every cause that it does not name itself, and the hint last.
+fn explain(error: &anyhow::Error) -> String {
+    let text = error.to_string();
+    let (mut what, hint) = match text.split_once("\nhint: ") {
+        Some((what, hint)) => (what.to_owned(), format!("\nhint: {hint}")),
+        None => (text, String::new()),
+    };
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !what.contains(&cause) {
+            what = format!("{what}: {cause}");
+        }
+    }
+    what + &hint
+}
+
+async fn obey(cli: Cli) -> anyhow::Result<u8> {
+    let Cli { config, json, command } = cli;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let configured = || Config::read(&config.config).map_err(RunError::from);
+    let status = match command {
+        Command::Demo(args) => demo::run(&args, json, &mut out).await?,
+        Command::Run => {
+            run::run(&config).await?;
+            0
+        }
+        Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
+        Command::Access(AccessCommand::Import { file }) => {
+            access::import(&file, &configured()?.operator_socket(), &mut out).await?.exit_status()
+        }
+        Command::Rules(command) => {
+            rules::run(&command, json, &mut out)?;
+            0
+        }
+        Command::Journal(JournalCommand::Verify { file }) => {
+            let file = match file {
+                Some(file) => file,
+                None => configured()?.journal_file(),
+            };
+            journal::verify(&file, json, &mut out)?
+        }
+        Command::Replay(args) => journal::replay(&args, json, &mut out)?,
+        Command::Decode(args) => u8::from(args.run(json, &mut out)?),
+        Command::Sim(args) => {
+            sim::run(args, clock::wall, on_signal()?).await?;
+            0
+        }
+    };
+    out.flush()?;
+    Ok(status)
+}
+
+/// Logs go to stderr. What the HTTP libraries say may hold signed addresses, so they are heard from warnings on.
+fn start_log(daemon: bool) {
+    let usual = if daemon { "info" } else { "warn" };
+    let quiet = format!("{usual},hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn,teloxide=warn");
+    let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
 }

@@ -1,6 +1,8 @@
 //! Unmodified ccxt against the simulated exchange. Needs a Python with ccxt: `COUNTERSIGN_PYTHON` names it; where it is
 //! missing the test says so and passes, unless `COUNTERSIGN_NO_SKIP` is 1.
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
+
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,5 +1,7 @@
 //! Signed reads over loopback, against a venue that answers what it is told to.
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -37,7 +37,7 @@ async fn daemon(mut messages: mpsc::Receiver<IntakeMessage>) -> Vec<u64> {
     while let Some(message) = messages.recv().await {
         match message {
             IntakeMessage::Intent(request) => {
-                let IntakeRequest { record, reply } = *request;
+                let IntakeRequest { record, reply } = request;
                 seen.push(record.seq);
                 let symbol = match &record.body {
                     IntentBody::Place(terms) => terms.symbol.as_str().to_owned(),

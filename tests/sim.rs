@@ -1,5 +1,7 @@
 //! The simulated exchange over loopback sockets: REST and WebSocket API on one port, as clients meet it.
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,6 +1,8 @@
 //! The shared kernel with its real outlets and inlet against a Bot API and a webhook on loopback: everything of
 //! telling but the daemon's journal. Time runs faster here than outside, so that reminders come within the test.
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
+
 mod support;
 
 use std::sync::{Arc, Mutex};

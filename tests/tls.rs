@@ -1,6 +1,8 @@
 //! The encrypted paths over loopback, with a certificate authority of the test's own (its key was thrown away; the
 //! server's key in `fixtures/tls` guards nothing).
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,18 +19,17 @@ const LINE_MAX: u64 = 1 << 20;
 pub struct DecodeArgs {
     /// One raw frame a line; `-` is standard input
     file: PathBuf,
-    /// One JSON object for each line, times in milliseconds
-    #[arg(long)]
-    json: bool,
 }
 
 impl DecodeArgs {
-    /// Whether any line was kept raw.
-    pub fn run(&self, out: impl Write) -> io::Result<bool> {
+    /// Whether any line was kept raw. As JSON it is one object for each line, times in milliseconds.
+    pub fn run(&self, json: bool, out: impl Write) -> io::Result<bool> {
         if self.file.as_os_str() == "-" {
-            return decode(io::stdin().lock(), self.json, out);
+            return decode(io::stdin().lock(), json, out);
         }
-        decode(BufReader::new(File::open(&self.file)?), self.json, out)
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot open {}: {error}", self.file.display()));
+        decode(BufReader::new(File::open(&self.file).map_err(named)?), json, out)
     }
 }
 

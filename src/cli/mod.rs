@@ -1,5 +1,10 @@
 //! The commands, one file each: what was typed is read, the daemon or a file asked, and the answer printed. Data goes
 //! to stdout, everything else to stderr.
 
+pub mod demo;
+pub mod run;
 pub mod decode;
+pub mod ask;
 pub mod access;
+pub mod rules;
+pub mod journal;

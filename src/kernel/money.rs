@@ -62,29 +62,6 @@ impl Dec {
     pub fn rounded(self, places: u8) -> Self {
         Self(self.0.round(i16::from(places)))
     }
-
-    /// The largest multiple of `step` that is not above this number; `None` where `step` is not positive.
-    /// The simulated exchange's filters need it: no division, so it walks the digits of the quotient.
-    pub fn floor_to(self, step: Self) -> Option<Self> {
-        if !step.is_positive() || self < Self::ZERO {
-            return None;
-        }
-        let ten = Self(D256::TEN);
-        let mut scaled = step;
-        while scaled.checked_mul(ten)? <= self {
-            scaled = scaled.checked_mul(ten)?;
-        }
-        let (mut floor, tenth) = (Self::ZERO, Self::from_str("0.1").ok()?);
-        loop {
-            while floor.checked_add(scaled)? <= self {
-                floor = floor.checked_add(scaled)?;
-            }
-            if scaled == step {
-                return Some(floor);
-            }
-            scaled = scaled.checked_mul(tenth)?;
-        }
-    }
 }
 
 fn exact(value: D256) -> Option<Dec> {
@@ -212,13 +189,5 @@ mod tests {
         assert_eq!(dec("1.0"), dec("1.00000000"));
         let product = dec("900000000000.12345678").checked_mul(dec("123456.78901234")).unwrap();
         assert_eq!(product.to_string(), "111111110111121241.5776406028766652");
-    }
-
-    #[test]
-    fn floors_to_a_step() {
-        assert_eq!(dec("1.2379").floor_to(dec("0.001")), Some(dec("1.237")));
-        assert_eq!(dec("0.0004").floor_to(dec("0.001")), Some(Dec::ZERO));
-        assert_eq!(dec("1234").floor_to(dec("5")), Some(dec("1230")));
-        assert_eq!(dec("1").floor_to(Dec::ZERO), None);
     }
 }

@@ -228,13 +228,8 @@ impl Test {
             return Err(format!("the test on {field} needs exactly one of `in`, `above` and `below`"));
         }
         if self.within.is_some() == (field == Field::Notional) {
-            return Err(format!(
-                "the test on {field} must use {}",
-                match field {
-                    Field::Notional => "`above` or `below`",
-                    _ => "`in`",
-                }
-            ));
+            let way = if self.within.is_some() { "`above` or `below`" } else { "`in`" };
+            return Err(format!("the test on {field} must use {way}"));
         }
         for word in self.within.iter().flatten() {
             if !known_word(field, word) {
@@ -322,7 +317,11 @@ impl RuleSet {
             rulings.push(Ruling {
                 rule: "floor",
                 headline,
-                priority: Priority::Warning,
+                priority: if facts.verdict().is_some_and(Verdict::is_stranger) {
+                    Priority::Critical
+                } else {
+                    Priority::Warning
+                },
                 cause: if facts.verdict().is_some_and(Verdict::is_stranger) {
                     Cause::Stranger
                 } else {

@@ -27,14 +27,14 @@ use crate::tag::TagKeys;
 /// What the intake hands to the daemon, each with the place its answer goes to.
 #[derive(Debug)]
 pub enum IntakeMessage {
-    Intent(Box<IntakeRequest>),
+    Intent(IntakeRequest),
     Hello { account: Account, bot: Bot, reply: oneshot::Sender<HelloReply> },
     Access { evidence: AccessEvidence, reply: oneshot::Sender<Answer> },
 }
 
 #[derive(Debug)]
 pub struct IntakeRequest {
-    pub record: IntentRecord,
+    pub record: Box<IntentRecord>,
     /// To be answered once the record is on disk.
     pub reply: oneshot::Sender<IntentReply>,
 }
@@ -126,7 +126,7 @@ impl Intake {
             Said::Intent(record) => {
                 let (reply, answer) = oneshot::channel();
                 let waiting = Waiting::Intent { ids: RequestIds::of(&record), answer };
-                (IntakeMessage::Intent(Box::new(IntakeRequest { record, reply })), waiting)
+                (IntakeMessage::Intent(IntakeRequest { record, reply }), waiting)
             }
             Said::Hello { account, bot } => {
                 let (reply, answer) = oneshot::channel();

@@ -44,7 +44,7 @@ const CLOCK_SKEW_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    Intent(IntentRecord),
+    Intent(Box<IntentRecord>),
     /// The bot starts, and asks where its sequence stands.
     Hello {
         account: Account,
@@ -109,7 +109,7 @@ fn read_fields(mut fields: Fields, keys: &TagKeys, now: Time) -> Result<Said, Wi
         return Err(fields.bad("supersedes", "is not below seq", "name the earlier record that this one tells again"));
     }
     fields.finish(&format!("kind {kind}"))?;
-    Ok(Said::Intent(record))
+    Ok(Said::Intent(Box::new(record)))
 }
 
 /// One row of address evidence. A bot's own word for its address comes with its heartbeats, never this way.

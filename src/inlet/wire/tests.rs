@@ -38,7 +38,7 @@ fn said(value: &Value) -> Result<Said, WireError> {
 
 fn intent(value: &Value) -> IntentRecord {
     match said(value).unwrap() {
-        Said::Intent(record) => record,
+        Said::Intent(record) => *record,
         Said::Hello { .. } => panic!("{value} is a hello"),
     }
 }

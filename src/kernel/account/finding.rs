@@ -124,12 +124,15 @@ impl Kernel {
     }
 
     /// How sure we are that an order is a stranger's, and why.
-    pub(super) fn certainty(&self, verdict: Verdict, tag: TagCheck) -> String {
+    pub(super) fn certainty(&self, verdict: Verdict, tag: TagCheck, inside: bool) -> String {
         let missing = self.state.bots.iter().fold(0, |sum: u64, (_, bot)| sum.saturating_add(bot.missing));
         let silent = self.state.bots.iter().filter(|(_, bot)| bot.silent).count();
         let mut reason = match (verdict, tag) {
             (Verdict::Foreign, TagCheck::Absent) if self.declared.tagged_only => {
                 "Certain: every order of this account must carry a countersign, and this one has none.".to_owned()
+            }
+            (Verdict::Foreign, _) if !inside => {
+                "No bot of yours announced it, and none could have: it lies outside the limits of every one.".to_owned()
             }
             (Verdict::Foreign, _) if self.state.bots.any_connected() => {
                 "No bot of yours announced it, though each was heard after it or waited for to the limit.".to_owned()
@@ -234,8 +237,11 @@ pub(super) fn describe(key: &OrderKey, placed: &Placed) -> String {
     };
     let price = match placed.order_type {
         OrderType::Market => String::new(),
-        _ if placed.price.is_positive() => format!(" at {}", placed.price),
-        _ => format!(" at stop {}", placed.stop_price),
+        OrderType::Limit | OrderType::LimitMaker => format!(" at {}", placed.price),
+        OrderType::StopLoss | OrderType::TakeProfit => format!(" at stop {}", placed.stop_price),
+        OrderType::StopLossLimit | OrderType::TakeProfitLimit => {
+            format!(" at {} after stop {}", placed.price, placed.stop_price)
+        }
     };
     let id: String = placed.client_order_id.as_str().chars().take(40).collect();
     format!("{side} {size} {} {}{price} (order {}, id {id})", key.0, placed.order_type, key.1)

@@ -284,8 +284,10 @@ impl Kernel {
         self.wait_again();
         self.restart_intents();
         self.rejudge_passed();
-        if let Some(since) = self.state.coverage.blind_since {
-            self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC"));
+        match self.state.coverage.blind_since {
+            Some(since) => self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC")),
+            // A first start is no gap, but one that never sees anything must not stay quiet.
+            None => self.set_timer(feed::STILL_BLIND_AFTER, Timer::StillBlind),
         }
     }
 
@@ -320,6 +322,10 @@ impl Kernel {
             Fault::Unjournalled { effect } => {
                 let line = format!("an alert (cause {}) left before its cause was on disk", effect.cause);
                 ("unjournalled", Priority::Warning, "The journal's disk is slow or stuck", line)
+            }
+            Fault::DiskStalled { for_ms } => {
+                let line = format!("nothing has reached the disk for {for_ms} ms: no intent is acknowledged");
+                ("disk_stalled", Priority::Critical, "The journal's disk takes nothing", line)
             }
             Fault::BrokenJournal { detail } => {
                 ("broken_journal", Priority::Critical, "The journal is broken", detail.to_string())

@@ -292,7 +292,7 @@ impl Kernel {
             facts: self.order_facts(Subject::Order, order.verdict, &order.placed, order.exposure()),
             scope: "",
             line,
-            certainty: self.certainty(order.verdict, order.tag),
+            certainty: self.certainty(order.verdict, order.tag, self.inside_limits(&order.placed)),
             order: Some(key.clone()),
         });
     }

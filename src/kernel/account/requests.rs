@@ -141,7 +141,7 @@ impl Kernel {
         tag: TagCheck,
         counter_order: Option<(Symbol, OrderId)>,
     ) {
-        let request_key = (key.clone(), report.execution_id.unwrap_or(report.transacted_at.micros()));
+        let request_key = (key.clone(), report.execution_id.unwrap_or_else(|| report.transacted_at.micros()));
         let now = self.now();
         if !self.state.requests.by_key.contains_key(&request_key) {
             self.make_room_for_request();
@@ -399,7 +399,7 @@ impl Kernel {
             facts: self.order_facts(subject, request.verdict, &order.placed, order.exposure()),
             scope: "",
             line,
-            certainty: self.certainty(request.verdict, request.tag),
+            certainty: self.certainty(request.verdict, request.tag, true),
             // The order is the bot's own: its money is not a stranger's.
             order: None,
         });
