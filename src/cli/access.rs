@@ -14,7 +14,7 @@ use crate::inlet::wire::{LINE_BYTES_MAX, read_access};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    #[error("cannot read {} (hint: JSON lines, one row of evidence each)", path.display())]
+    #[error("cannot read {}\nhint: JSON lines, one row of evidence each", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("row {row} was not answered; the rows before it were taken")]
     Daemon { row: u64, source: OperatorError },
@@ -71,7 +71,7 @@ async fn hand_over(row: &[u8], line: u64, operator: &mut Operator) -> Result<Res
     };
     match operator.ask(&OperatorCommand::AccessImport { evidence }).await {
         Ok(_) => Ok(Ok(())),
-        Err(error @ OperatorError::Refused { .. }) => Ok(Err(error.to_string())),
+        Err(OperatorError::Refused { message, hint }) => Ok(Err(format!("{message} (hint: {hint})"))),
         Err(source) => Err(ImportError::Daemon { row: line, source }),
     }
 }

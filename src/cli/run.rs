@@ -13,7 +13,7 @@ use crate::secret;
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// The configuration
-    #[arg(long, short, default_value = "countersign.toml", env = "COUNTERSIGN_CONFIG")]
+    #[arg(long, short, global = true, default_value = "countersign.toml", env = "COUNTERSIGN_CONFIG")]
     pub config: PathBuf,
 }
 
