@@ -103,7 +103,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
         Command::Access(AccessCommand::Import { file }) => {
-            access::import(&file, &configured()?.operator_socket(), &mut out).await?.exit_status()
+            access::import(&file, &configured()?.operator_socket(), json, &mut out).await?.exit_status()
         }
         Command::Rules(command) => {
             rules::run(&command, json, &mut out)?;
