@@ -102,7 +102,8 @@ fn money(notice: &Notice) -> String {
         return String::new();
     }
     let sums: Vec<String> = notice.notional.iter().map(|(asset, sum)| format!("{} {asset}", sum.rounded(8))).collect();
-    format!(" ({} orders, {})", notice.orders, sums.join(" + "))
+    let orders = if notice.orders == 1 { "order" } else { "orders" };
+    format!(" ({} {orders}, {})", notice.orders, sums.join(" + "))
 }
 
 fn say(text: &mut String, line: std::fmt::Arguments<'_>) {

@@ -212,6 +212,7 @@ impl Kernel {
     pub(super) fn tell_blind(&mut self, line: String) {
         let headline = "countersign cannot see the account now";
         self.built_in("blind", Cause::Blind, "", Priority::Warning, headline, line, BLIND_ADVICE);
+        self.state.timers.retain(|(_, timer)| *timer != Timer::StillBlind);
         self.set_timer(STILL_BLIND_AFTER, Timer::StillBlind);
     }
 

@@ -313,13 +313,9 @@ impl Kernel {
 
     /// After a restart the bots get a full wait before they count as silent, and so do the intents.
     pub(super) fn restart_intents(&mut self) {
-        let now = self.now();
         let bots: Vec<Bot> = self.state.bots.iter().map(|(name, _)| name.clone()).collect();
         for name in bots {
-            if let Some(bot) = self.state.bots.state_mut(&name)
-                && bot.connected
-            {
-                bot.heard_at = Some(now);
+            if self.state.bots.state(&name).is_some_and(|bot| bot.connected) {
                 self.state.timers.retain(|(_, timer)| *timer != Timer::Silence(name.clone()));
                 let after = self.declared.waits.silent_after;
                 self.set_timer(after, Timer::Silence(name));
