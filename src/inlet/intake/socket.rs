@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::inlet::intake::rate::Rate;
-use crate::inlet::intake::{Caller, Hearing, Intake, busy, too_fast, too_long};
+use crate::inlet::intake::{Caller, Hearing, Intake, all_connections_in_use, too_fast, too_long};
 use crate::inlet::lines::{Line, Lines};
 use crate::inlet::wire::{ErrorCode, LINE_BYTES_MAX, WireError};
 
@@ -69,7 +69,7 @@ fn greet(stream: &UnixStream, intake: &Intake, open: usize) -> Result<u32, WireE
         ));
     }
     if open >= intake.config.connections_max {
-        return Err(busy());
+        return Err(all_connections_in_use());
     }
     Ok(uid)
 }
@@ -111,7 +111,7 @@ fn hear(intake: &Intake, line: Option<&[u8]>, uid: u32, rate: &mut Rate) -> impl
     let hearing = match line {
         _ if !rate.take((intake.clock)()) => intake.refuse(&too_fast()),
         Some(line) => intake.hear(line, &Caller::User(uid)),
-        None => intake.refuse(&too_long()),
+        None => intake.refuse(&too_long("it was thrown away; the next line is read")),
     };
     hearing.answer(intake.config.answer_within)
 }
