@@ -257,7 +257,7 @@ async fn the_socket_takes_its_users_and_as_many_connections_as_it_may() {
         let mut first = Speaker::connect(&world).await;
         first.ask(&place(1)).await;
         let mut second = Speaker::connect(&world).await;
-        assert_eq!(second.answer().await["error"], json!("busy"));
+        assert_eq!(second.answer().await["error"], json!("too_many_connections"));
         assert_eq!(first.ask(&place(2)).await["ok"], json!(true));
     })
     .await;
@@ -326,6 +326,7 @@ async fn http_answers_as_the_socket_does() {
         ] {
             let (code, answer) = post(world.http, "/v1/intents", TOKEN, &body).await;
             assert_eq!((code, &answer["error"]), (status, &json!(error)), "{answer}");
+            assert!(!answer["hint"].as_str().unwrap().contains("next line"), "a word of the socket's: {answer}");
         }
         assert_eq!(world.refusals.drain(), (3, 0));
     })
@@ -353,6 +354,40 @@ async fn http_says_in_json_what_it_does_not_serve() {
         }
     })
     .await;
+}
+
+/// One request on a connection that stays open; the status line and the rest of the answer.
+async fn ask(stream: &mut TcpStream, token: &str, body: &str) -> String {
+    let head = format!("POST /v1/intents HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}");
+    let text = format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with('}') {
+        let mut chunk = [0; 4096];
+        let length = stream.read(&mut chunk).await.unwrap();
+        assert!(length > 0, "the connection ended: {answer:?}");
+        answer.push_str(std::str::from_utf8(&chunk[..length]).unwrap());
+    }
+    answer
+}
+
+#[tokio::test]
+async fn a_slow_bot_keeps_its_connection_and_a_stranger_does_not() {
+    let config = IntakeConfig { connections_max: 2, ..config() };
+    let seen = with_intake(config, |world| async move {
+        let mut bot = TcpStream::connect(world.http).await.unwrap();
+        assert!(ask(&mut bot, TOKEN, &place(1).to_string()).await.starts_with("HTTP/1.1 200"));
+        let mut stranger = TcpStream::connect(world.http).await.unwrap();
+        assert!(ask(&mut stranger, "no", "{}").await.starts_with("HTTP/1.1 401"));
+        let (status, answer) = post(world.http, "/v1/intents", TOKEN, &place(2).to_string()).await;
+        assert_eq!((status, &answer["error"]), (503, &json!("too_many_connections")));
+        assert_eq!(stranger.read(&mut [0; 1]).await.unwrap(), 0, "5 s from its start it ends");
+        assert!(ask(&mut bot, TOKEN, &place(3).to_string()).await.starts_with("HTTP/1.1 200"), "idle for as long");
+        let (status, _) = post(world.http, "/v1/intents", TOKEN, &place(4).to_string()).await;
+        assert_eq!(status, 200, "the place is free again");
+    })
+    .await;
+    assert_eq!(seen, [1, 3, 4]);
 }
 
 #[tokio::test]

@@ -12,10 +12,10 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::inlet::lines::{Line, Lines};
+use crate::inlet::unix;
 use crate::kernel::event::AccessEvidence;
 use crate::kernel::incident::IncidentId;
 
@@ -28,7 +28,6 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const CONNECTIONS_MAX: usize = 16;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
@@ -69,45 +68,15 @@ pub async fn run(
     sender: mpsc::Sender<OperatorRequest>,
     shutdown: CancellationToken,
 ) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a connection of the operator's socket ended by a panic");
-                }
-                continue;
-            }
-            accepted = listener.accept() => accepted,
-        };
-        let refused = match &accepted {
-            Ok((stream, _)) if stream.peer_cred().map(|peer| peer.uid()).ok() != Some(owner) => {
-                Some(failure("this socket is of the user that runs countersign", "run the command as that user"))
-            }
-            Ok(_) if connections.len() >= CONNECTIONS_MAX => {
-                Some(failure("too many operators are connected", "close another window"))
-            }
-            Ok(_) => None,
-            Err(error) => {
-                tracing::warn!(%error, "the operator's socket cannot accept a connection, it goes on");
-                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-                continue;
-            }
-        };
-        match (accepted, refused) {
-            (Ok((stream, _)), None) => {
-                connections.spawn(serve(stream, sender.clone(), shutdown.clone()));
-            }
-            (Ok((stream, _)), Some(answer)) => {
-                let sent = stream.try_write(format!("{answer}\n").as_bytes());
-                tracing::warn!(sent = sent.is_ok(), %answer, "a connection to the operator's socket was turned away");
-            }
-            (Err(_), _) => {}
+    let admit = |uid: io::Result<u32>, open| match uid {
+        Ok(uid) if uid == owner && open < CONNECTIONS_MAX => Ok(uid),
+        Ok(uid) if uid == owner => Err(failure("too many operators are connected", "close another window")),
+        Ok(_) | Err(_) => {
+            Err(failure("this socket is of the user that runs countersign", "run the command as that user"))
         }
-    }
-    while connections.join_next().await.is_some() {}
+    };
+    let serve = |stream, _| serve(stream, sender.clone(), shutdown.clone());
+    unix::serve_each(listener, "the operator's socket", &shutdown, admit, serve).await;
 }
 
 async fn serve(stream: UnixStream, sender: mpsc::Sender<OperatorRequest>, shutdown: CancellationToken) {
@@ -215,7 +184,6 @@ pub async fn ask(path: &Path, command: &OperatorCommand) -> Result<Value, Operat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inlet::unix;
 
     /// A daemon that knows incident 7 alone.
     async fn daemon(mut requests: mpsc::Receiver<OperatorRequest>) {

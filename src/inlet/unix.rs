@@ -1,12 +1,19 @@
-//! A unix socket with a mode of its own, at a path that nobody else is listening on.
+//! A unix socket with a mode of its own, at a path that nobody else is listening on, and the service of those who
+//! connect to it.
 
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tokio::net::UnixListener;
+use serde_json::Value;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -34,6 +41,48 @@ pub fn listen(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
     let listener = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
     Ok(listener)
+}
+
+/// Serves each connection until `shutdown`, and then those that are open to their end. `admit` is told the user and
+/// how many are open, and limits them; the answer with which it turns one away is one line.
+pub async fn serve_each<F: Future<Output = ()> + Send + 'static>(
+    listener: UnixListener,
+    name: &str,
+    shutdown: &CancellationToken,
+    admit: impl Fn(io::Result<u32>, usize) -> Result<u32, Value>,
+    serve: impl Fn(UnixStream, u32) -> F,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection of {name} ended by a panic");
+                }
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => match admit(stream.peer_cred().map(|peer| peer.uid()), connections.len()) {
+                Ok(uid) => {
+                    connections.spawn(serve(stream, uid));
+                }
+                Err(answer) => {
+                    // Into the empty buffer of a fresh connection; if even that does not fit, the end says enough.
+                    let sent = stream.try_write(format!("{answer}\n").as_bytes());
+                    tracing::warn!(sent = sent.is_ok(), %answer, "a connection to {name} was turned away");
+                }
+            },
+            Err(error) => {
+                tracing::warn!(%error, "{name} cannot accept a connection, it goes on");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
 }
 
 #[cfg(test)]

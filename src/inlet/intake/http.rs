@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,12 +27,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::inlet::intake::rate::Rate;
-use crate::inlet::intake::{Caller, Hearing, Intake, busy, too_fast, too_long};
+use crate::inlet::intake::{Caller, Hearing, Intake, all_connections_in_use, too_fast, too_long};
 use crate::inlet::wire::{ErrorCode, LINE_BYTES_MAX, WireError};
 use crate::kernel::order::Bot;
 
-/// A request's headers and its body each arrive within this, or the connection ends.
+/// A body arrives within this of its head. A connection that has shown no token within this of its opening ends, so
+/// that strangers hold no place for long.
 const READ_WITHIN: Duration = Duration::from_secs(5);
+/// From an answer to the whole head of the next request: a slow bot keeps its connection. What hyper times is the
+/// silence and the arrival of the head together, so a head may trickle for as long; only who has shown a token may.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -87,9 +92,10 @@ fn loopback_only(address: SocketAddr) -> Result<(), HttpIntakeError> {
 
 /// One answer into the empty buffer of a fresh connection; if even that does not fit, the end says enough.
 fn turn_away(stream: &TcpStream, intake: &Intake) {
-    if let Hearing::Refused(status, answer) = intake.refuse(&busy()) {
+    if let Hearing::Refused(status, answer) = intake.refuse(&all_connections_in_use()) {
         let body = answer.to_string();
-        let head = format!("HTTP/1.1 {status} busy\r\ncontent-type: application/json\r\nconnection: close\r\n");
+        let head =
+            format!("HTTP/1.1 {status} Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n");
         let sent = stream.try_write(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
         tracing::info!(sent = sent.is_ok(), "a connection to the HTTP intake was turned away: all are in use");
     }
@@ -99,19 +105,36 @@ async fn serve(stream: TcpStream, intake: Arc<Intake>, shutdown: CancellationTok
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection of the HTTP intake answers with Nagle's delay");
     }
-    let rate = Mutex::new(Rate::new(intake.config.records_per_second, (intake.clock)()));
-    let service = service_fn(|request| async { Ok::<_, Infallible>(respond(request, &intake, &rate).await) });
+    let peer = Peer {
+        rate: Mutex::new(Rate::new(intake.config.records_per_second, (intake.clock)())),
+        known: AtomicBool::new(false),
+    };
+    let service = service_fn(|request| async { Ok::<_, Infallible>(respond(request, &intake, &peer).await) });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(READ_WITHIN)
+        .header_read_timeout(IDLE_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let still_unknown = async {
+        tokio::time::sleep(READ_WITHIN).await;
+        if peer.known.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = still_unknown => {
+            tracing::debug!("a connection of the HTTP intake showed no token in time");
+            return;
+        }
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // A head that has begun could still trickle for as long as a connection may idle.
+            match tokio::time::timeout(READ_WITHIN + intake.config.answer_within, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {
@@ -119,10 +142,19 @@ async fn serve(stream: TcpStream, intake: Arc<Intake>, shutdown: CancellationTok
     }
 }
 
-async fn respond(request: Request<Incoming>, intake: &Intake, rate: &Mutex<Rate>) -> Response<Body> {
+/// The other end of one connection.
+struct Peer {
+    rate: Mutex<Rate>,
+    /// It has shown a token that the configuration names.
+    known: AtomicBool,
+}
+
+async fn respond(request: Request<Incoming>, intake: &Intake, peer: &Peer) -> Response<Body> {
     let is_access = request.uri().path() == "/v1/access";
-    let fast_enough = rate.lock().unwrap_or_else(PoisonError::into_inner).take((intake.clock)());
-    let hearing = match admit(&request, intake) {
+    let fast_enough = peer.rate.lock().unwrap_or_else(PoisonError::into_inner).take((intake.clock)());
+    let admitted = admit(&request, intake);
+    peer.known.fetch_or(admitted.is_ok(), Ordering::Relaxed);
+    let hearing = match admitted {
         _ if !fast_enough => Err(too_fast()),
         Ok(route) => match body(request).await {
             Ok(body) => Ok(match route {
@@ -205,7 +237,7 @@ async fn body(request: Request<Incoming>) -> Result<Vec<u8>, WireError> {
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| lost())?;
             if gathered.len() + chunk.len() > LINE_BYTES_MAX {
-                return Err(too_long());
+                return Err(too_long("send one record in a request, and only its own fields"));
             }
             gathered.extend_from_slice(&chunk);
         }

@@ -256,6 +256,14 @@ fn busy() -> WireError {
     )
 }
 
+fn all_connections_in_use() -> WireError {
+    WireError::new(
+        ErrorCode::TooManyConnections,
+        "all connections are in use",
+        "keep one connection for all records of a bot, close the others, and connect again a little later",
+    )
+}
+
 fn not_durable() -> WireError {
     WireError::new(
         ErrorCode::NotDurable,
@@ -268,10 +276,6 @@ fn too_fast() -> WireError {
     WireError::new(ErrorCode::TooFast, "too many records in a second", "send it again with the same seq, slower")
 }
 
-fn too_long() -> WireError {
-    WireError::new(
-        ErrorCode::LineTooLong,
-        &format!("a record has at most {LINE_BYTES_MAX} bytes"),
-        "it was thrown away; the next line is read",
-    )
+fn too_long(hint: &str) -> WireError {
+    WireError::new(ErrorCode::LineTooLong, &format!("a record has at most {LINE_BYTES_MAX} bytes"), hint)
 }

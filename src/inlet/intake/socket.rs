@@ -1,6 +1,8 @@
 //! The intake's unix socket: JSON lines, the peer's user checked, answers in the order of the records.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -9,12 +11,13 @@ use serde_json::Value;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::inlet::intake::rate::Rate;
-use crate::inlet::intake::{Caller, Hearing, Intake, busy, too_fast, too_long};
+use crate::inlet::intake::{Caller, Intake, all_connections_in_use, too_fast, too_long};
 use crate::inlet::lines::{Line, Lines};
+use crate::inlet::unix;
+use crate::inlet::wire::reply::error_answer;
 use crate::inlet::wire::{ErrorCode, LINE_BYTES_MAX, WireError};
 
 /// Group and owner may write to it; who may speak is decided by user.
@@ -24,41 +27,21 @@ pub const SOCKET_MODE: u32 = 0o660;
 const PIPELINE_MAX: usize = 64;
 /// A peer that does not read its answers for this long is let go.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`; then what was read is still answered.
 pub async fn run(listener: UnixListener, intake: Arc<Intake>, shutdown: CancellationToken) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a connection of the intake ended by a panic");
-                }
-                continue;
-            }
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => match greet(&stream, &intake, connections.len()) {
-                Ok(uid) => {
-                    connections.spawn(serve(stream, uid, Arc::clone(&intake), shutdown.clone()));
-                }
-                Err(error) => turn_away(&stream, &intake, &error),
-            },
-            Err(error) => {
-                tracing::warn!(%error, "the intake cannot accept a connection, it goes on");
-                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-            }
-        }
-    }
-    while connections.join_next().await.is_some() {}
+    let admit = |uid, open| {
+        admit(uid, open, &intake).map_err(|error| {
+            intake.refusals.intents.fetch_add(1, Ordering::Relaxed);
+            error_answer(&error)
+        })
+    };
+    let serve = |stream, uid| serve(stream, uid, Arc::clone(&intake), shutdown.clone());
+    unix::serve_each(listener, "the intake", &shutdown, admit, serve).await;
 }
 
-fn greet(stream: &UnixStream, intake: &Intake, open: usize) -> Result<u32, WireError> {
-    let uid = stream.peer_cred().map(|peer| peer.uid()).map_err(|error| {
+fn admit(uid: io::Result<u32>, open: usize, intake: &Intake) -> Result<u32, WireError> {
+    let uid = uid.map_err(|error| {
         WireError::new(ErrorCode::Unauthorized, &format!("who you are cannot be read: {error}"), "connect again")
     })?;
     if !intake.config.uids.contains(&uid) {
@@ -69,17 +52,9 @@ fn greet(stream: &UnixStream, intake: &Intake, open: usize) -> Result<u32, WireE
         ));
     }
     if open >= intake.config.connections_max {
-        return Err(busy());
+        return Err(all_connections_in_use());
     }
     Ok(uid)
-}
-
-/// One line into the empty buffer of a fresh connection; if even that does not fit, the end says enough.
-fn turn_away(stream: &UnixStream, intake: &Intake, error: &WireError) {
-    if let Hearing::Refused(_, answer) = intake.refuse(error) {
-        let sent = stream.try_write(format!("{answer}\n").as_bytes());
-        tracing::info!(error = %error.message, sent = sent.is_ok(), "a connection to the intake was turned away");
-    }
 }
 
 async fn serve(stream: UnixStream, uid: u32, intake: Arc<Intake>, shutdown: CancellationToken) {
@@ -111,7 +86,7 @@ fn hear(intake: &Intake, line: Option<&[u8]>, uid: u32, rate: &mut Rate) -> impl
     let hearing = match line {
         _ if !rate.take((intake.clock)()) => intake.refuse(&too_fast()),
         Some(line) => intake.hear(line, &Caller::User(uid)),
-        None => intake.refuse(&too_long()),
+        None => intake.refuse(&too_long("it was thrown away; the next line is read")),
     };
     hearing.answer(intake.config.answer_within)
 }

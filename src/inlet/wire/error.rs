@@ -13,6 +13,7 @@ pub enum ErrorCode {
     LineTooLong,
     TooFast,
     Busy,
+    TooManyConnections,
     NotDurable,
     Unauthorized,
     NotFound,
@@ -42,7 +43,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => 415,
             Self::OutsideLimits | Self::UnknownIntent | Self::UnknownBot | Self::Refused => 422,
             Self::TooFast => 429,
-            Self::Busy | Self::Full => 503,
+            Self::Busy | Self::TooManyConnections | Self::Full => 503,
             Self::NotDurable => 504,
         }
     }

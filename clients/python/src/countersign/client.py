@@ -39,7 +39,7 @@ _ANSWER_WITHIN = 5.0
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 2.0
 _SOON = 0.02
 _TRIES_MAX = 3
-_AGAIN = frozenset({"busy", "too_fast", "not_durable"})
+_AGAIN = frozenset({"busy", "too_fast", "too_many_connections", "not_durable"})
 _NUMBERED_WRONG = frozenset({"replay", "conflict"})
 _NEVER_SENT = frozenset({"outside_limits", "id_in_use"})
 
