@@ -68,7 +68,7 @@ pub enum DaemonError {
     Socket(#[from] SocketError),
     #[error("cannot listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
-    #[error("{0} ended by itself: {1}")]
+    #[error("{0} ended before its time: {1}")]
     Ended(&'static str, String),
 }
 
@@ -92,15 +92,16 @@ pub async fn run(
     let start = restore(&config.journal_file(), has_run)?;
     let clock = Arc::new(Clock::new(start.last_at));
     let (inputs, doors) = inputs();
+    let mut tasks = Tasks::new(shutdown);
+    // Bound before a row is written: what cannot listen has not started.
+    let bound = listen(&config, &mut parts, &doors, &mut tasks).await?;
     let (exits, ways_out) = exits(screen, &doors);
     let unverified = start.unverified;
     let (core, heart) = begin(&config, &parts, start, &clock, exits).await?;
     mark_run(&mut lock, &config.data)?;
-    let mut tasks = Tasks::new(shutdown);
-    let bound = listen(&config, &mut parts, &doors, &mut tasks).await?;
     let first_connection = core.kernel.state().coverage.last_connection.map_or(1, |last| last.0 + 1);
     tasks.spawn("stream", stream_task(&config, &parts, first_connection, doors.stream, &clock, tasks.token()));
-    tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, Arc::clone(&clock)));
+    tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, &clock, tasks.token()));
     if let Some(bot) = parts.telegram {
         let outlet = TelegramOutlet::new(bot.posts, bot.code_key);
         tasks.spawn("telegram", telegram_task(outlet, ways_out.telegram, doors.shared.clone()));
@@ -119,8 +120,7 @@ pub async fn run(
     ready(&bound);
     let (ended, rest) = tasks.wait(doors.faults).await;
     core_ends.cancel();
-    heart.drain(core, rest).await;
-    ended
+    ended.and(heart.drain(core, rest).await)
 }
 
 /// The senders of what `Inputs` receives.
@@ -217,12 +217,13 @@ async fn begin(
         if start.salvaged {
             core.snapshot().await?;
         }
-        for fault in start.faults {
-            core.step_account(Event::Fault(fault)).await?;
-        }
         core.step_shared(SharedEvent::Started { config: config.shared() }).await?;
         let (declared, rules) = (Box::new(config.declared.clone()), Box::new(config.rules.clone()));
         core.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules }).await?;
+        // After the start: what happened before it bounds the gap, and what it makes uncertain is sent again.
+        for fault in start.faults {
+            core.step_account(Event::Fault(fault)).await?;
+        }
         // Whatever was replayed need not be replayed again.
         if start.replayed > 0 { core.snapshot().await } else { Ok(()) }
     };
@@ -231,21 +232,27 @@ async fn begin(
 }
 
 impl Heart {
-    async fn drain(self, core: JoinHandle<Result<(), WriterGone>>, rest: Ended) {
+    /// Waits until the last row is on disk, for a while: a disk that takes nothing must not keep the process for ever.
+    async fn drain(self, core: JoinHandle<Result<(), WriterGone>>, rest: Ended) -> Result<(), DaemonError> {
         let Self { journal, writer, releasing } = self;
-        let drained = tokio::time::timeout(DRAIN_WITHIN, async {
+        let on_disk = tokio::time::timeout(DRAIN_WITHIN, async {
             let core = core.await;
             // The writer ends when nobody can append any more.
             drop(journal);
-            let parts = (core, writer.await, releasing.await);
-            rest.join_all().await;
-            parts
+            matches!((core, writer.await), (Ok(Ok(())), Ok(())))
         });
-        match drained.await {
-            Ok((Ok(Ok(())), Ok(()), Ok(()))) => tracing::info!("Everything is on disk."),
-            Ok(_) => tracing::error!("A part ended while draining: the last rows may not be on disk."),
-            Err(_) => tracing::error!("Draining took too long: the last rows may not be on disk."),
+        if !matches!(on_disk.await, Ok(true)) {
+            return Err(DaemonError::Ended("the journal", "the last rows may not be on disk".to_owned()));
         }
+        let told = tokio::time::timeout(DRAIN_WITHIN, async { (releasing.await, rest.join_all().await) });
+        if told.await.is_err() {
+            return Err(DaemonError::Ended(
+                "an outlet",
+                "the last posts may not have left; a start repeats them".to_owned(),
+            ));
+        }
+        tracing::info!("Everything is on disk.");
+        Ok(())
     }
 }
 

@@ -186,6 +186,15 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_that_cannot_be_written_is_left_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("journal.sqlite");
+        std::fs::create_dir(&file).unwrap();
+        assert!(matches!(restore(&file, true), Err(JournalError::Make { .. })));
+        assert!(file.exists());
+    }
+
+    #[test]
     fn nothing_left_is_a_new_start_that_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("journal.sqlite");

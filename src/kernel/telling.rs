@@ -32,6 +32,9 @@ impl IncidentKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Card {
     pub notice: Notice,
+    /// The revision with which it was last opened: the first, or the one after an acknowledgement. Each channel owes a
+    /// message of its own for it, whether the acknowledgement was ever shown there or not.
+    pub opened: u64,
     pub tellings: BTreeMap<Channel, Telling>,
     /// An acknowledgement handed to the account and not yet seen in a notice: handed over again after a restart.
     pub acknowledging: Option<Acknowledging>,
@@ -51,6 +54,8 @@ pub(crate) struct Telling {
     pub number: Option<u64>,
     pub message: Option<MessageId>,
     pub shown: Option<Shown>,
+    /// The revision that the last new message showed.
+    pub rung_new: u64,
     /// The revision of a post that may have been delivered without our knowing it.
     pub uncertain: Option<u64>,
     pub reminders: u32,
@@ -64,7 +69,6 @@ pub(crate) struct Shown {
     pub revision: u64,
     /// The revision an acknowledgement may cover: none if a digest only counted the incident.
     pub named: bool,
-    pub state: IncidentState,
     pub priority: Priority,
     pub at: Time,
 }
@@ -89,7 +93,16 @@ pub(crate) enum Debt {
 
 impl Card {
     pub(crate) fn new(notice: Notice) -> Self {
-        Self { notice, tellings: BTreeMap::new(), acknowledging: None }
+        Self { opened: notice.revision, notice, tellings: BTreeMap::new(), acknowledging: None }
+    }
+
+    /// The incident as it is now.
+    pub(crate) fn renew(&mut self, notice: Notice) {
+        if self.notice.state != IncidentState::Open && notice.state == IncidentState::Open {
+            self.opened = notice.revision;
+        }
+        self.notice = notice;
+        self.acknowledging = None;
     }
 
     /// Whether nothing more will ever be said about it on this channel.
@@ -105,7 +118,7 @@ impl Card {
             return vec![(Debt::New, self.urgency_of_new(), Time::EPOCH)];
         };
         let open = notice.state == IncidentState::Open;
-        if open && (notice.priority > shown.priority || shown.state != IncidentState::Open) {
+        if open && (notice.priority > shown.priority || telling.rung_new < self.opened) {
             return vec![(Debt::New, self.urgency_of_new(), Time::EPOCH)];
         }
         let mut debts = Vec::new();
@@ -136,6 +149,7 @@ impl Card {
         let rang = match debt {
             Debt::New => {
                 telling.reminders = 0;
+                telling.rung_new = showing.revision;
                 telling.end_told = showing.state == IncidentState::Ended;
                 telling.message = message;
                 true
@@ -158,13 +172,8 @@ impl Card {
             telling.rung = Some(Rung { at: now, orders: showing.orders });
         }
         if matches!(debt, Debt::New | Debt::Change) {
-            telling.shown = Some(Shown {
-                revision: showing.revision,
-                named: showing.named,
-                state: showing.state,
-                priority: showing.priority,
-                at: now,
-            });
+            telling.shown =
+                Some(Shown { revision: showing.revision, named: showing.named, priority: showing.priority, at: now });
         }
     }
 

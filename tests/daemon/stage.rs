@@ -62,6 +62,16 @@ impl Exchange {
 /// The folder of one watcher: configuration, secrets, data, log.
 pub struct Folder(tempfile::TempDir);
 
+/// What a failed play left behind is worth a look.
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.disable_cleanup(true);
+            eprintln!("kept: {}", self.0.path().display());
+        }
+    }
+}
+
 impl Folder {
     pub fn new(config: &str, secrets: &[(&str, &str)]) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
@@ -218,7 +228,9 @@ impl Bot {
     /// Tells it to end, and gives its last word.
     pub async fn end(mut self) -> Value {
         drop(self.process.stdin.take());
-        let done = self.says("done", 1).await;
+        let said = |lines: &Vec<Value>| lines.iter().any(|line| !line["done"].is_null());
+        let ended = tokio::time::timeout(WITHIN, self.said.wait_for(said)).await.expect("the bot does not end");
+        let done = ended.expect("the bot ended without a word").last().unwrap()["done"].clone();
         assert!(self.process.wait().await.unwrap().success());
         done
     }
