@@ -142,8 +142,12 @@ fn the_floor_speaks_where_no_rule_does() {
             let facts = Facts::default().with(Field::Verdict, verdict);
             let rulings = rules.rulings(&facts, |_, _| true);
             let [floor] = &rulings[..] else { panic!("{verdict}: {rulings:?}") };
-            assert_eq!((floor.rule, floor.priority), ("floor", Priority::Warning), "{verdict}");
-            assert_eq!(floor.cause == Cause::Stranger, !matches!(verdict, "unseen" | "unproven"), "{verdict}");
+            let told = if matches!(verdict, "unseen" | "unproven") {
+                (Priority::Warning, Cause::Unexplained)
+            } else {
+                (Priority::Critical, Cause::Stranger)
+            };
+            assert_eq!((floor.rule, floor.priority, floor.cause), ("floor", told.0, told.1), "{verdict}");
         }
         for verdict in ["matched", "pending", "pre_existing", "exchange_generated"] {
             let facts = Facts::default().with(Field::Verdict, verdict);

@@ -21,6 +21,7 @@ class Daemon:
         self.records: List[Dict[str, Any]] = []
         self.answered_at: Dict[int, int] = {}
         """The nonce of the latest answer to each sequence."""
+        self.greeted = threading.Event()
         self._by_seq: Dict[int, Dict[str, Any]] = {}
         self._changed = threading.Condition()
         self.token = "token"
@@ -85,6 +86,7 @@ class Daemon:
     def hear(self, record: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         nonce = str(int(time.time() * 1e6))
         if record["kind"] == "hello":
+            self.greeted.set()
             return {"v": 1, "ok": True, "last_seq": self.last_seq, "nonce": nonce}
         with self._changed:
             self.records.append(record)

@@ -123,19 +123,23 @@ class Refusals(ClientCase):
 
 
 class NoAnswerInTime(ClientCase):
-    def test_refuse_raises_and_says_that_nothing_was_sent(self) -> None:
+    def unheard(self, **named: Any) -> Any:
+        """A daemon that reads and says nothing, and a client that has found it: what is told is sent at once."""
         daemon = self.daemon()
         daemon.mode = "silent"
-        client = self.client(daemon, deadline=0.05)
+        client = self.client(daemon, deadline=0.3, **named)
+        self.assertTrue(daemon.greeted.wait(5))
+        return daemon, client
+
+    def test_refuse_raises_and_says_that_nothing_was_sent(self) -> None:
+        daemon, client = self.unheard()
         with self.assertRaises(NoAnswer):
             client.announce(ORDER, "refuse")
         results = daemon.wait_for(1, "result")
         self.assertEqual((results[0]["outcome"], results[0]["of"]), ("not_sent", daemon.told("place")[0]["seq"]))
 
     def test_local_computes_the_id_and_tells_it_again(self) -> None:
-        daemon = self.daemon()
-        daemon.mode = "silent"
-        client = self.client(daemon, deadline=0.05)
+        daemon, client = self.unheard()
         intent = client.announce(ORDER, "local")
         self.assertEqual(len(intent.client_order_id or ""), 31)
         self.assertFalse(intent.acknowledged)
@@ -145,9 +149,7 @@ class NoAnswerInTime(ClientCase):
         self.assertEqual(len(cancel.client_order_id or ""), 31)
 
     def test_send_uses_a_plain_id(self) -> None:
-        daemon = self.daemon()
-        daemon.mode = "silent"
-        client = self.client(daemon, deadline=0.05, id_prefix="x-TKT5PX2F")
+        daemon, client = self.unheard(id_prefix="x-TKT5PX2F")
         intent = client.announce(ORDER, "send")
         self.assertRegex(intent.client_order_id or "", r"^x-TKT5PX2F[0-9a-f]{22}$")
         first, second = daemon.wait_for(2, "place")
@@ -155,9 +157,7 @@ class NoAnswerInTime(ClientCase):
         self.assertNotIn("id_prefix", second)
 
     def test_both_ids_of_a_cancel_replace_are_made(self) -> None:
-        daemon = self.daemon()
-        daemon.mode = "silent"
-        client = self.client(daemon, deadline=0.05)
+        daemon, client = self.unheard()
         place = {name: value for name, value in ORDER.items() if name not in ("kind", "symbol")}
         body = {"kind": "cancel_replace", "symbol": "BTCUSDT", "cancel": {"order_id": 7}, "place": place}
         intent = client.announce(body, "local")
@@ -167,9 +167,7 @@ class NoAnswerInTime(ClientCase):
         self.assertEqual(told["cancel"]["client_order_id"], intent.cancel_client_order_id)
 
     def test_what_has_an_id_of_its_own_is_sent_again_as_it_was(self) -> None:
-        daemon = self.daemon()
-        daemon.mode = "silent"
-        client = self.client(daemon, deadline=0.05)
+        daemon, client = self.unheard()
         intent = client.announce({**ORDER, "client_order_id": "mine"}, "send")
         self.assertEqual((intent.client_order_id, intent.acknowledged), ("mine", False))
         daemon.stop()
