@@ -7,6 +7,8 @@ mod outlets;
 mod parts;
 
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::core::{Core, Inputs, Waiters};
 use crate::daemon::outlets::{reads_task, stream_task, telegram_task, webhook_task};
@@ -66,7 +68,7 @@ pub enum DaemonError {
     Socket(#[from] SocketError),
     #[error("cannot listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
-    #[error("{0} ended by itself: {1}")]
+    #[error("{0} ended before its time: {1}")]
     Ended(&'static str, String),
 }
 
@@ -85,19 +87,21 @@ pub async fn run(
     ready: impl FnOnce(&Bound),
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let _lock = lock(&config.data)?;
+    let (mut lock, has_run) = lock(&config.data)?;
     let mut parts = Parts::load(&config)?;
-    let start = restore(&config.journal_file())?;
+    let start = restore(&config.journal_file(), has_run)?;
     let clock = Arc::new(Clock::new(start.last_at));
     let (inputs, doors) = inputs();
+    let mut tasks = Tasks::new(shutdown);
+    // Bound before a row is written: what cannot listen has not started.
+    let bound = listen(&config, &mut parts, &doors, &mut tasks).await?;
     let (exits, ways_out) = exits(screen, &doors);
     let unverified = start.unverified;
     let (core, heart) = begin(&config, &parts, start, &clock, exits).await?;
-    let mut tasks = Tasks::new(shutdown);
-    let bound = listen(&config, &mut parts, &clock, &doors, &mut tasks).await?;
+    mark_run(&mut lock, &config.data)?;
     let first_connection = core.kernel.state().coverage.last_connection.map_or(1, |last| last.0 + 1);
     tasks.spawn("stream", stream_task(&config, &parts, first_connection, doors.stream, &clock, tasks.token()));
-    tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, Arc::clone(&clock)));
+    tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, &clock, tasks.token()));
     if let Some(bot) = parts.telegram {
         let outlet = TelegramOutlet::new(bot.posts, bot.code_key);
         tasks.spawn("telegram", telegram_task(outlet, ways_out.telegram, doors.shared.clone()));
@@ -116,8 +120,7 @@ pub async fn run(
     ready(&bound);
     let (ended, rest) = tasks.wait(doors.faults).await;
     core_ends.cancel();
-    heart.drain(core, rest).await;
-    ended
+    ended.and(heart.drain(core, rest).await)
 }
 
 /// The senders of what `Inputs` receives.
@@ -203,6 +206,7 @@ async fn begin(
         since_snapshot: 0,
         waiters: Waiters::default(),
     };
+    core.post_restored();
     let heart = Heart {
         writer: tokio::task::spawn_blocking(move || writer.run()),
         releasing: tokio::spawn(release::run(batches, journal.committed(), exits)),
@@ -228,43 +232,56 @@ async fn begin(
 }
 
 impl Heart {
-    async fn drain(self, core: JoinHandle<Result<(), WriterGone>>, rest: Ended) {
+    /// Waits until the last row is on disk, for a while: a disk that takes nothing must not keep the process for ever.
+    async fn drain(self, core: JoinHandle<Result<(), WriterGone>>, rest: Ended) -> Result<(), DaemonError> {
         let Self { journal, writer, releasing } = self;
-        let drained = tokio::time::timeout(DRAIN_WITHIN, async {
+        let on_disk = tokio::time::timeout(DRAIN_WITHIN, async {
             let core = core.await;
             // The writer ends when nobody can append any more.
             drop(journal);
-            let parts = (core, writer.await, releasing.await);
-            rest.join_all().await;
-            parts
+            matches!((core, writer.await), (Ok(Ok(())), Ok(())))
         });
-        match drained.await {
-            Ok((Ok(Ok(())), Ok(()), Ok(()))) => tracing::info!("Everything is on disk."),
-            Ok(_) => tracing::error!("A part ended while draining: the last rows may not be on disk."),
-            Err(_) => tracing::error!("Draining took too long: the last rows may not be on disk."),
+        if !matches!(on_disk.await, Ok(true)) {
+            return Err(DaemonError::Ended("the journal", "the last rows may not be on disk".to_owned()));
         }
+        let told = tokio::time::timeout(DRAIN_WITHIN, async { (releasing.await, rest.join_all().await) });
+        if told.await.is_err() {
+            return Err(DaemonError::Ended(
+                "an outlet",
+                "the last posts may not have left; a start repeats them".to_owned(),
+            ));
+        }
+        tracing::info!("Everything is on disk.");
+        Ok(())
     }
 }
 
-/// One daemon a folder. The lock goes with the process, however it ends.
-fn lock(data: &Path) -> Result<File, DaemonError> {
+/// One daemon a folder. The lock goes with the process, however it ends; what stands in the file says whether a journal
+/// was ever begun here.
+fn lock(data: &Path) -> Result<(File, bool), DaemonError> {
     let failed = |source| DaemonError::Data { path: data.to_owned(), source };
-    std::fs::create_dir_all(data).map_err(failed)?;
-    let file = File::create(data.join("lock")).map_err(failed)?;
+    // Others may reach the sockets in it, each with a mode of its own, and list or read nothing.
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(data).map_err(failed)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(data.join("lock")).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            let has_run = file.metadata().map_err(failed)?.len() > 0;
+            Ok((file, has_run))
+        }
         Err(std::fs::TryLockError::WouldBlock) => Err(DaemonError::Running(data.to_owned())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
-async fn listen(
-    config: &Config,
-    parts: &mut Parts,
-    clock: &Arc<Clock>,
-    doors: &Doors,
-    tasks: &mut Tasks,
-) -> Result<Bound, DaemonError> {
+fn mark_run(lock: &mut File, data: &Path) -> Result<(), DaemonError> {
+    let failed = |source| DaemonError::Data { path: data.to_owned(), source };
+    if lock.metadata().map_err(failed)?.len() == 0 {
+        lock.write_all(b"a journal was begun in this folder\n").map_err(failed)?;
+    }
+    Ok(())
+}
+
+async fn listen(config: &Config, parts: &mut Parts, doors: &Doors, tasks: &mut Tasks) -> Result<Bound, DaemonError> {
     let owner = rustix::process::geteuid().as_raw();
     let mut uids = config.intake.uids.clone();
     uids.push(owner);
@@ -274,11 +291,14 @@ async fn listen(
         access_token: parts.access_token.take(),
         ..IntakeConfig::default()
     };
-    let (now, tags, refusals) = (Arc::clone(clock), Arc::clone(&parts.tags), Arc::clone(&doors.refusals));
-    let door = Arc::new(Intake::new(intake_config, tags, move || now.now(), doors.intake.clone(), refusals));
+    let (tags, refusals) = (Arc::clone(&parts.tags), Arc::clone(&doors.refusals));
+    // Bots live by the wall clock, and so do the times in their ids.
+    let door = Arc::new(Intake::new(intake_config, tags, clock::wall, doors.intake.clone(), refusals));
     let bound =
         Bound { intake_socket: config.intake_socket(), operator_socket: config.operator_socket(), intake_http: None };
-    let intake_listener = unix::listen(&bound.intake_socket, intake::socket::SOCKET_MODE)?;
+    // Whoever connects is checked by user; the mode only lets the listed ones knock.
+    let mode = if config.has_other_users() { 0o666 } else { intake::socket::SOCKET_MODE };
+    let intake_listener = unix::listen(&bound.intake_socket, mode)?;
     let operator_listener = unix::listen(&bound.operator_socket, operator::SOCKET_MODE)?;
     let socket = intake::socket::run(intake_listener, Arc::clone(&door), tasks.token());
     tasks.spawn_endless("intake socket", socket);

@@ -16,6 +16,8 @@ use countersign::config::Config;
 use countersign::sim::run::{self as sim, SimArgs};
 use tracing_subscriber::EnvFilter;
 
+const LET_GO_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
 #[derive(Parser)]
 #[command(version, about, propagate_version = true)]
 struct Cli {
@@ -63,17 +65,37 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(matches!(cli.command, Command::Run));
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(obey(cli)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(obey(cli));
+            // A disk that takes nothing keeps the journal's writer in its call: the process does not wait for it.
+            runtime.shutdown_timeout(LET_GO_AFTER);
+            outcome
+        }
         Err(error) => Err(error.into()),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explain(&error));
             let status = error.downcast_ref::<RunError>().map_or(1, RunError::exit_status);
             ExitCode::from(status)
         }
     }
+}
+
+/// What went wrong with every cause that it does not name itself, and the hint last.
+fn explain(error: &anyhow::Error) -> String {
+    let text = error.to_string();
+    let (mut what, hint) = match text.split_once("\nhint: ") {
+        Some((what, hint)) => (what.to_owned(), format!("\nhint: {hint}")),
+        None => (text, String::new()),
+    };
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !what.contains(&cause) {
+            what = format!("{what}: {cause}");
+        }
+    }
+    what + &hint
 }
 
 async fn obey(cli: Cli) -> anyhow::Result<u8> {

@@ -46,13 +46,16 @@ pub(super) fn reads_task(
     parts: &Parts,
     mut requests: mpsc::Receiver<(EffectId, ReadRequest)>,
     outcomes: mpsc::Sender<(EffectId, ReadOutcome)>,
-    clock: Arc<Clock>,
+    clock: &Arc<Clock>,
+    shutdown: CancellationToken,
 ) -> impl Future<Output = Result<(), String>> + Send + 'static {
     let exchange =
         Arc::new(Exchange::new(&config.exchange.rest_url, Arc::clone(&parts.credential), parts.http.clone()));
+    let clock = Arc::clone(clock);
     async move {
         let mut under_way = JoinSet::new();
-        while let Some((effect, request)) = requests.recv().await {
+        // At the end a read under way is let go: the next start asks again for what is not answered.
+        while let Some(Some((effect, request))) = shutdown.run_until_cancelled(requests.recv()).await {
             while under_way.len() >= READS_AT_ONCE {
                 under_way.join_next().await;
             }
@@ -62,7 +65,6 @@ pub(super) fn reads_task(
                 outcomes.send((effect, outcome)).await.is_ok()
             });
         }
-        under_way.join_all().await;
         Ok(())
     }
 }

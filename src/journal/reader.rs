@@ -83,20 +83,21 @@ pub fn snapshot_before(connection: &Connection, before: u64) -> Result<Option<(u
 }
 
 fn record(row: &Row<'_>) -> Result<(Record, Hash), JournalError> {
-    let seq: i64 = row.get("seq")?;
-    let seq = u64::try_from(seq).unwrap_or(0);
-    let version: i64 = row.get("version")?;
-    if version != VERSION {
-        return Err(JournalError::Broken { seq, detail: format!("it is of version {version}, not {VERSION}") });
+    let seq = row.get::<_, i64>("seq").ok().and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0);
+    // A column of another type or length is damage of this row, whatever SQLite calls it.
+    let broken = |cause: rusqlite::Error| JournalError::Broken { seq, detail: cause.to_string() };
+    let found: i64 = row.get("version").map_err(broken)?;
+    if found != VERSION {
+        return Err(JournalError::Version { seq, found });
     }
     let record = Record {
         seq,
-        chain: row.get::<_, String>("chain")?.into(),
-        at: Time::from_micros(row.get("at")?),
-        body: row.get("body")?,
-        effects: row.get("effects")?,
+        chain: row.get::<_, String>("chain").map_err(broken)?.into(),
+        at: Time::from_micros(row.get("at").map_err(broken)?),
+        body: row.get("body").map_err(broken)?,
+        effects: row.get("effects").map_err(broken)?,
     };
-    Ok((record, row.get("hash")?))
+    Ok((record, row.get("hash").map_err(broken)?))
 }
 
 /// Every row of a file, checked from the first to the last.

@@ -34,10 +34,17 @@ pub struct Start {
 
 /// Opens the journal and replays it from its last snapshot. A broken one is set aside, never overwritten: we watch on
 /// with what could be read of it, and say so.
-pub fn restore(file: &Path) -> Result<Start, JournalError> {
+///
+/// `has_run`: rows were written here before, so a journal without any is not a new one.
+pub fn restore(file: &Path, has_run: bool) -> Result<Start, JournalError> {
     match replayed(file) {
+        Ok(mut start) if start.replayed == 0 && has_run => {
+            let detail = "the journal that was here is gone or empty: everything known of the account is gone with it";
+            start.faults.push(Fault::BrokenJournal { detail: detail.into() });
+            Ok(start)
+        }
         Ok(start) => Ok(start),
-        Err(error @ (JournalError::Broken { .. } | JournalError::Read(_))) => begin_anew(file, &error),
+        Err(error) if error.is_damage() => begin_anew(file, &error),
         Err(error) => Err(error),
     }
 }
@@ -158,7 +165,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let file = journal(folder.path(), 3);
             spoil(&file, broken);
-            let start = restore(&file).unwrap();
+            let start = restore(&file, true).unwrap();
             assert_eq!((start.last_seq, start.salvaged, start.faults.len()), (last_seq, true, 1), "row {broken}");
             assert!(start.kernel.is_some());
             assert_eq!(reader::verify(&file).unwrap().rows, 0, "a new file was begun");
@@ -173,7 +180,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = journal(folder.path(), 3);
         spoil(&file, 6);
-        let start = restore(&file).unwrap();
+        let start = restore(&file, true).unwrap();
         assert_eq!((start.last_seq, start.unverified, start.faults.len()), (9, 6, 0));
         assert!(reader::verify(&file).is_err(), "that is for the check beside the watch");
     }
@@ -183,7 +190,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("journal.sqlite");
         std::fs::create_dir(&file).unwrap();
-        assert!(matches!(restore(&file), Err(JournalError::Make { .. })));
+        assert!(matches!(restore(&file, true), Err(JournalError::Make { .. })));
         assert!(file.exists());
     }
 
@@ -192,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("journal.sqlite");
         std::fs::write(&file, [b'x'; 9_000]).unwrap();
-        let start = restore(&file).unwrap();
+        let start = restore(&file, true).unwrap();
         assert_eq!((start.last_seq, start.salvaged, start.faults.len()), (0, false, 1));
     }
 }

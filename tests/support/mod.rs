@@ -4,6 +4,9 @@
 
 pub mod bot_api;
 pub mod hook;
+pub mod journal;
+pub mod stage;
+pub mod trader;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::event::{Connection, FeedChange, Tags};
 use crate::kernel::incident::Priority;
+use crate::kernel::pairs;
 use crate::kernel::report::Report;
 use crate::kernel::rule::Cause;
 use crate::kernel::time::Time;
@@ -36,6 +37,7 @@ pub struct Seen {
     copies: BTreeMap<Box<str>, Copies>,
     order: VecDeque<Box<str>>,
     expected: VecDeque<(Time, Box<str>, Connection)>,
+    #[serde(with = "pairs")]
     pub(super) missed: BTreeMap<Connection, u64>,
 }
 

@@ -224,7 +224,7 @@ impl Kernel {
             request.matched_by.clone_from(&intent);
         }
         if let Some(intent) = intent {
-            self.mark_intent_seen(&intent);
+            self.mark_intent_met(&intent);
         }
         if verdict == Verdict::Pending {
             if self.state.pending_requests.insert(pending) {
