@@ -83,19 +83,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// What went wrong with every cause that it does not name itself, and the hint last.
+/// What went wrong with every cause that it does not name itself, and the first hint last.
 fn explain(error: &anyhow::Error) -> String {
-    let text = error.to_string();
-    let (mut what, hint) = match text.split_once("\nhint: ") {
-        Some((what, hint)) => (what.to_owned(), format!("\nhint: {hint}")),
-        None => (text, String::new()),
-    };
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !what.contains(&cause) {
+    let (mut what, mut hint) = (String::new(), None);
+    for text in error.chain().map(ToString::to_string) {
+        let (cause, advice) = text.split_once("\nhint: ").map_or((&*text, None), |(cause, hint)| (cause, Some(hint)));
+        if what.is_empty() {
+            cause.clone_into(&mut what);
+        } else if !what.contains(cause) {
             what = format!("{what}: {cause}");
         }
+        hint = hint.or_else(|| advice.map(|advice| format!("\nhint: {advice}")));
     }
-    what + &hint
+    what + &hint.unwrap_or_default()
 }
 
 async fn obey(cli: Cli) -> anyhow::Result<u8> {
@@ -110,7 +110,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
         Command::Access(AccessCommand::Import { file }) => {
-            access::import(&file, &configured()?.operator_socket(), &mut out).await?.exit_status()
+            access::import(&file, &configured()?.operator_socket(), json, &mut out).await?.exit_status()
         }
         Command::Rules(command) => {
             rules::run(&command, json, &mut out)?;
@@ -146,4 +146,29 @@ fn start_log(daemon: bool) {
         .with_ansi(colours)
         .with_target(false)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_named_once_and_the_hint_stands_last() {
+        let error = anyhow::Error::new(io::Error::other("broken pipe"))
+            .context("the connection broke\nhint: did the daemon end?")
+            .context("row 3 was not answered");
+        assert_eq!(
+            explain(&error),
+            "row 3 was not answered: the connection broke: broken pipe\nhint: did the daemon end?"
+        );
+        assert_eq!(explain(&anyhow::anyhow!("no\nhint: yes").context("not no")), "not no\nhint: yes");
+    }
+
+    #[test]
+    fn the_configuration_may_be_named_before_and_after_the_command() {
+        for line in ["countersign -c x run", "countersign run -c x", "countersign access import rows --config x"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.config.config, std::path::Path::new("x"), "{line}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("the journal {} cannot be made or written: {source}", path.display())]
+    #[error("the journal {} cannot be made or written: {source}\nhint: is it the file of the user that runs countersign?", path.display())]
     Make { path: PathBuf, source: std::io::Error },
     #[error("the journal {} cannot be opened: {cause}", path.display())]
     Open { path: PathBuf, cause: rusqlite::Error },
@@ -56,8 +56,7 @@ impl JournalError {
 pub fn open(path: &Path) -> Result<Connection, JournalError> {
     let failed = |cause| JournalError::Open { path: path.to_owned(), cause };
     // The trading history is its owner's alone; SQLite gives its other files the mode of this one.
-    let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    made.map_err(|source| JournalError::Make { path: path.to_owned(), source })?;
+    make_private(path).map_err(|source| JournalError::Make { path: path.to_owned(), source })?;
     let connection = Connection::open(path).map_err(failed)?;
     connection
         .execute_batch(
@@ -75,6 +74,12 @@ pub fn open(path: &Path) -> Result<Connection, JournalError> {
         return Err(JournalError::Broken { seq: 0, detail: "SQLite did not take synchronous=FULL".to_owned() });
     }
     Ok(connection)
+}
+
+/// The journal tells what an account does, so it is made for its owner alone; SQLite gives the files beside it the
+/// same permissions.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
 /// Opens the file for reading only, beside a daemon that may be writing.

@@ -26,7 +26,7 @@ use crate::kernel::time::Time;
 /// At the limit the least of all (ended, then acknowledged, then the lowest priority, then the oldest) is no longer
 /// followed, and the channels say so.
 const CARDS_MAX: usize = 500;
-/// Ended and told: a late echo of one of these is not told again. At the limit the oldest is forgotten.
+/// Ended and told: a late echo of one of these, or another line of it, is not told again. At the limit the oldest is forgotten.
 const CLOSED_MAX: usize = 256;
 /// Sentences waiting for one channel; at the limit the newest is left out, and the next one says how many were.
 const TEXTS_MAX: usize = 20;
@@ -111,15 +111,15 @@ pub enum Show {
 }
 
 /// How a channel fares, for status and the board.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelStatus {
     pub channel: Channel,
     pub state: ChannelState,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<ChannelFault>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ChannelState {
     NotPaired,
@@ -299,8 +299,16 @@ impl Shared {
             }
             return;
         }
-        if self.closed.iter().any(|(closed, revision)| *closed == key && notice.revision <= *revision) {
-            return;
+        if let Some(place) = self.closed.iter().position(|(closed, _)| *closed == key) {
+            let revision = &mut self.closed[place].1;
+            // What was told as ended and gained a line is no news; what is open again is.
+            if notice.state == IncidentState::Ended {
+                *revision = notice.revision.max(*revision);
+            }
+            if notice.revision <= *revision {
+                return;
+            }
+            self.closed.remove(place);
         }
         self.cards.insert(key, Card::new(notice));
         if self.cards.len() > CARDS_MAX {

@@ -68,6 +68,10 @@ async fn one_daemon_a_folder_and_the_others_are_told() {
     assert!(status == 1 && told.contains("another countersign") && told.contains("hint:"), "{status} {told}");
     let (told, status) = folder.fail(&["incident", "9"]).await;
     assert!(status == 1 && told.contains("no incident 9") && told.contains("hint:"), "{status} {told}");
+    let (told, status) = folder.fail(&["pair"]).await;
+    assert!(status == 1 && told.contains("hint: add [telegram]"), "{status} {told}");
+    let (answer, status) = folder.ask(&["status"]).await;
+    assert_eq!((&answer["channels"], status), (&serde_json::json!([]), 1), "alerts reach nobody");
     let (told, status) = folder.fail(&["statuss"]).await;
     assert_eq!(status, 2, "{told}");
     assert!(watcher.terminate().await.success(), "{}", folder.log());

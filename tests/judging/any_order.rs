@@ -260,69 +260,61 @@ impl World {
         known: &[usize],
         pick: &mut impl FnMut(usize) -> usize,
     ) -> Vec<usize> {
-        let (bot, number) = (story.bot, order.order_id.0);
-        let (own_id, echo) = (format!("c-{number}"), pick(2) == 0);
-        let request = |world: &mut Self, kind: &str, verdict: &str| {
-            world.requests.insert((kind.to_owned(), number, verdict.to_owned()));
-        };
-        let cancel = |target: Target, own: Option<&str>| {
-            IntentBody::Cancel(CancelTerms { symbol: order.symbol.clone(), target, client_order_id: own.map(id) })
-        };
-        let announce = |world: &mut Self, body: IntentBody| {
-            world.say(bot, body, Vec::new());
-        };
+        let echo = pick(2) == 0;
         match story.ends {
             Ends::Open => Vec::new(),
             Ends::Filled => self.show(order.filled(), known, echo),
-            Ends::CanceledById => {
-                announce(self, order.cancel(Some(&own_id)));
-                request(self, "cancel", "matched");
-                self.show(order.canceled(&own_id), known, echo)
-            }
-            Ends::CanceledByTarget => {
-                announce(self, cancel(Target::Client(order.client_id.clone()), None));
-                request(self, "cancel", "matched");
-                self.show(order.canceled(&own_id), known, echo)
-            }
-            Ends::CanceledByAll => {
-                announce(self, cancel(Target::All, None));
-                request(self, "cancel", "matched");
-                self.show(order.canceled(&own_id), known, echo)
-            }
-            Ends::CanceledUnsaid => {
-                request(self, "cancel", "foreign");
-                self.show(order.canceled(&own_id), known, echo)
-            }
-            Ends::CanceledSaidAfter => {
-                request(self, "cancel", "foreign");
-                let shown = self.show(order.canceled(&own_id), known, echo);
-                self.say_after(bot, order.cancel(Some(&own_id)), &shown);
-                shown
-            }
-            Ends::CanceledByAnIdForAnother => {
-                announce(self, cancel(Target::Client(id("another")), Some(&own_id)));
-                request(self, "cancel", "divergent");
-                self.show(order.canceled(&own_id), known, echo)
-            }
             Ends::AmendedSaid | Ends::AmendedUnsaid => self.amend(order, story, known, echo),
-            Ends::List => {
-                let leg = leg_of(order);
-                if story.said == Said::Before {
-                    let list =
-                        ListTerms { client_order_id: id("l"), contingency: "OCO".into(), legs: vec![leg.terms()] };
-                    announce(self, IntentBody::List(list));
-                }
-                announce(self, order.cancel(Some(&own_id)));
-                request(self, "cancel", "matched");
-                self.requests.insert(("cancel".into(), leg.order_id.0, "matched".into()));
-                self.verdicts.insert(leg.order_id.0, if story.said == Said::Before { "matched" } else { "foreign" });
-                let mut shown = self.show(order.canceled(&own_id), known, echo);
-                shown.extend(self.show(leg.placed(), known, echo));
-                shown.extend(self.show(leg.canceled(&own_id), known, false));
-                self.orders.push(leg);
-                shown
-            }
+            Ends::List => self.cancel_list(order, story, known, echo),
+            Ends::CanceledById
+            | Ends::CanceledByTarget
+            | Ends::CanceledByAll
+            | Ends::CanceledUnsaid
+            | Ends::CanceledSaidAfter
+            | Ends::CanceledByAnIdForAnother => self.cancel(order, story, known, echo),
         }
+    }
+
+    fn cancel(&mut self, order: &Shown, story: &Story, known: &[usize], echo: bool) -> Vec<usize> {
+        let own_id = format!("c-{}", order.order_id);
+        let cancel = |target: Target, own: Option<&str>| {
+            let client_order_id = own.map(id);
+            IntentBody::Cancel(CancelTerms { symbol: order.symbol.clone(), target, client_order_id })
+        };
+        let (said, verdict) = match story.ends {
+            Ends::CanceledById => (Some(order.cancel(Some(&own_id))), "matched"),
+            Ends::CanceledByTarget => (Some(cancel(Target::Client(order.client_id.clone()), None)), "matched"),
+            Ends::CanceledByAll => (Some(cancel(Target::All, None)), "matched"),
+            Ends::CanceledByAnIdForAnother => (Some(cancel(Target::Client(id("another")), Some(&own_id))), "divergent"),
+            _ => (None, "foreign"),
+        };
+        if let Some(said) = said {
+            self.say(story.bot, said, Vec::new());
+        }
+        self.requests.insert(("cancel".into(), order.order_id.0, verdict.into()));
+        let shown = self.show(order.canceled(&own_id), known, echo);
+        if story.ends == Ends::CanceledSaidAfter {
+            self.say_after(story.bot, order.cancel(Some(&own_id)), &shown);
+        }
+        shown
+    }
+
+    fn cancel_list(&mut self, order: &Shown, story: &Story, known: &[usize], echo: bool) -> Vec<usize> {
+        let (leg, own_id) = (leg_of(order), format!("c-{}", order.order_id));
+        if story.said == Said::Before {
+            let list = ListTerms { client_order_id: id("l"), contingency: "OCO".into(), legs: vec![leg.terms()] };
+            self.say(story.bot, IntentBody::List(list), Vec::new());
+        }
+        self.say(story.bot, order.cancel(Some(&own_id)), Vec::new());
+        for canceled in [order, &leg] {
+            self.requests.insert(("cancel".into(), canceled.order_id.0, "matched".into()));
+        }
+        self.verdicts.insert(leg.order_id.0, if story.said == Said::Before { "matched" } else { "foreign" });
+        let mut shown = self.show(order.canceled(&own_id), known, echo);
+        shown.extend(self.show(leg.placed(), known, echo));
+        shown.extend(self.show(leg.canceled(&own_id), known, false));
+        self.orders.push(leg);
+        shown
     }
 
     fn amend(&mut self, order: &Shown, story: &Story, known: &[usize], echo: bool) -> Vec<usize> {

@@ -61,6 +61,34 @@ fn a_waiting_order_is_judged_before_it_gives_way() {
 }
 
 #[test]
+fn a_waiting_cancel_is_judged_before_it_or_its_order_gives_way() {
+    // By its order, of which ten thousand are kept.
+    let mut desk = roomy();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.show(order.canceled("web_1"));
+    for n in 0..i64::try_from(ORDERS_MAX).unwrap() {
+        let order = desk.order(10 + n, &format!("n-{n}"));
+        desk.say(order.place());
+        desk.show(order.filled());
+    }
+    assert_eq!(desk.incident("foreign_cancel_or_amendment").lines.len(), 1);
+    assert!(!desk.kernel.heartbeat_wanted(), "nothing waits any more");
+
+    // By the number of requests.
+    let mut desk = roomy();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    for n in 0..10_010 {
+        let (mut report, tags) = order.replaced("0.005", "x");
+        report.execution_id = Some(n);
+        desk.show((report, tags));
+    }
+    let told = desk.incident("foreign_cancel_or_amendment");
+    assert_eq!(told.lines.len(), 10);
+}
+
+#[test]
 fn intents_that_wait_are_not_forgotten_and_a_new_one_is_refused() {
     let mut desk = roomy();
     for n in 1..i64::try_from(INTENTS_MAX).unwrap() {

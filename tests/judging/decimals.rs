@@ -17,7 +17,7 @@ fn plain(value: &BigDecimal) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_read_is_printed_canonically_and_reads_back(text in DIGITS) {

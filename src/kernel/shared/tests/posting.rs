@@ -158,9 +158,16 @@ fn an_end_edits_the_card_rings_once_and_is_forgotten() {
     world.run(secs(24 * 3600));
     assert_eq!(world.actions(), ["send", "edit", "reply"]);
     assert!(world.shared.cards.is_empty());
-    world.notice(end);
+    world.notice(end.clone());
+    world.notice(Notice { revision: 5, ..end });
     world.run(secs(60));
-    assert_eq!(world.actions().len(), 3, "an echo after the end is not told again");
+    assert_eq!(world.actions().len(), 3, "neither an echo after the end nor one more line is told again");
+    world.notice(critical("main", 1, 4));
+    world.run(secs(10));
+    assert_eq!(world.actions().len(), 3, "what is older than that line is an echo too");
+    world.notice(critical("main", 1, 6));
+    world.run(secs(10));
+    assert_eq!(world.actions()[3..], ["send"], "open again, it is a new message");
 }
 
 #[test]
