@@ -65,7 +65,8 @@ async fn a_theft_is_told_through_a_crash() {
     bot.end().await;
     only_the_thief_was_alarmed(&stage, stop).await;
     acknowledge_all(&stage.folder).await;
-    assert!(watcher.terminate().await.success(), "{}", stage.folder.log());
+    assert!(watcher.terminate().await.success(), "it did not end well");
+    assert!(stage.folder.log().contains("Everything is on disk."));
     the_journal_is_whole_and_a_flipped_byte_is_found(&stage).await;
     no_secret_was_told(&stage);
 }
@@ -199,6 +200,10 @@ async fn the_crash_loses_nothing(stage: &Stage, watcher: Watcher, bot: &mut Bot)
     bot.says("round", 3).await;
     let watcher = stage.folder.run();
     stage.folder.until_proved().await;
+    stage.say("/help");
+    stage.telegram.until("the help", |sent| sent.iter().any(|sent| sent.text.contains("/incidents"))).await;
+    let paired = |sent: &&bot_api::Sent| sent.text.contains("This chat is paired");
+    assert_eq!(stage.telegram.delivered().iter().filter(paired).count(), 1, "an update was heard twice");
     bot.says("round", 3).await;
     ends.cancel();
     stealing.await.unwrap();

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
 const WITHIN: Duration = Duration::from_secs(30);
+const DRAINED_WITHIN: Duration = Duration::from_secs(4);
 
 /// `countersign sim` on a free port.
 pub struct Exchange {
@@ -172,13 +173,11 @@ impl Watcher {
         self.0.wait().await.unwrap();
     }
 
+    /// By the signal a service manager sends; it must not have to send another.
     pub async fn terminate(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        self.wait().await
-    }
-
-    pub async fn wait(&mut self) -> ExitStatus {
-        tokio::time::timeout(WITHIN, self.0.wait()).await.expect("the daemon does not end").unwrap()
+        let ended = tokio::time::timeout(DRAINED_WITHIN, self.0.wait()).await;
+        ended.expect("the daemon does not end when it is told to").unwrap()
     }
 
     fn signal(&self, signal: Signal) {
