@@ -20,13 +20,14 @@ use crate::kernel::event::EffectId;
 use crate::kernel::incident::{IncidentId, IncidentState, Notice};
 use crate::kernel::order::Account;
 use crate::kernel::pairs;
-use crate::kernel::telling::{Card, Debt, IncidentKey, Showing};
+use crate::kernel::telling::{Card, Debt, IncidentKey, Showing, Telling};
 use crate::kernel::time::Time;
 
 /// At the limit the least of all (ended, then acknowledged, then the lowest priority, then the oldest) is no longer
 /// followed, and the channels say so.
 const CARDS_MAX: usize = 500;
-/// Ended and told: a late echo of one of these is not told again. At the limit the oldest is forgotten.
+/// Ended and told: a late echo of one of these is not told again, a late addition changes its message. At the limit
+/// the oldest is forgotten.
 const CLOSED_MAX: usize = 256;
 /// Sentences waiting for one channel; at the limit the newest is left out, and the next one says how many were.
 const TEXTS_MAX: usize = 20;
@@ -144,7 +145,7 @@ pub struct Shared {
     lanes: BTreeMap<Channel, Lane>,
     #[serde(with = "pairs")]
     cards: BTreeMap<IncidentKey, Card>,
-    closed: VecDeque<(IncidentKey, u64)>,
+    closed: VecDeque<Closed>,
     operators: Operators,
     told: ToldThisHour,
     numbers: u64,
@@ -160,6 +161,14 @@ struct Lane {
     /// The last post was refused as formatted: the next goes as plain text.
     plain: bool,
     fault: Option<ChannelFault>,
+}
+
+/// Ended, and told: its messages are still known, so that what is added to it later changes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Closed {
+    key: IncidentKey,
+    revision: u64,
+    tellings: BTreeMap<Channel, Telling>,
 }
 
 /// The one post under way.
@@ -295,15 +304,20 @@ impl Shared {
         let key = IncidentKey::of(&notice);
         if let Some(card) = self.cards.get_mut(&key) {
             if notice.revision > card.notice.revision {
-                card.notice = notice;
-                card.acknowledging = None;
+                card.take(notice);
             }
             return;
         }
-        if self.closed.iter().any(|(closed, revision)| *closed == key && notice.revision <= *revision) {
+        let closed = self.closed.iter().position(|closed| closed.key == key);
+        if closed.is_some_and(|place| notice.revision <= self.closed[place].revision) {
             return;
         }
-        self.cards.insert(key, Card::new(notice));
+        let mut card = Card::new(notice);
+        if let Some(closed) = closed.and_then(|place| self.closed.remove(place)) {
+            card.tellings = closed.tellings;
+            card.quiet_at = card.quiet_at.max(Some(closed.revision));
+        }
+        self.cards.insert(key, card);
         if self.cards.len() > CARDS_MAX {
             self.stop_following_the_least(now);
         }
@@ -338,7 +352,7 @@ impl Shared {
         }
         let over = |card: &mut Card| channels.iter().all(|channel| card.is_over(*channel));
         for (key, card) in self.cards.extract_if(.., |_, card| over(card)) {
-            self.closed.push_back((key, card.notice.revision));
+            self.closed.push_back(Closed { key, revision: card.notice.revision, tellings: card.tellings });
         }
         let too_many = self.closed.len().saturating_sub(CLOSED_MAX);
         self.closed.drain(..too_many);

@@ -33,6 +33,9 @@ impl IncidentKey {
 pub(crate) struct Card {
     pub notice: Notice,
     pub tellings: BTreeMap<Channel, Telling>,
+    /// The last revision in which it was acknowledged or had ended: what comes after it is news, even if nobody was
+    /// shown that revision.
+    pub quiet_at: Option<u64>,
     /// An acknowledgement handed to the account and not yet seen in a notice: handed over again after a restart.
     pub acknowledging: Option<Acknowledging>,
 }
@@ -64,8 +67,8 @@ pub(crate) struct Shown {
     pub revision: u64,
     /// The revision an acknowledgement may cover: none if a digest only counted the incident.
     pub named: bool,
-    pub state: IncidentState,
     pub priority: Priority,
+    pub orders: u64,
     pub at: Time,
 }
 
@@ -89,7 +92,16 @@ pub(crate) enum Debt {
 
 impl Card {
     pub(crate) fn new(notice: Notice) -> Self {
-        Self { notice, tellings: BTreeMap::new(), acknowledging: None }
+        let quiet_at = (notice.state != IncidentState::Open).then_some(notice.revision);
+        Self { notice, tellings: BTreeMap::new(), quiet_at, acknowledging: None }
+    }
+
+    pub(crate) fn take(&mut self, notice: Notice) {
+        if notice.state != IncidentState::Open {
+            self.quiet_at = Some(notice.revision);
+        }
+        self.notice = notice;
+        self.acknowledging = None;
     }
 
     /// Whether nothing more will ever be said about it on this channel.
@@ -105,12 +117,16 @@ impl Card {
             return vec![(Debt::New, self.urgency_of_new(), Time::EPOCH)];
         };
         let open = notice.state == IncidentState::Open;
-        if open && (notice.priority > shown.priority || shown.state != IncidentState::Open) {
+        let was_quiet = self.quiet_at.is_some_and(|revision| revision >= shown.revision);
+        if open && (notice.priority > shown.priority || was_quiet) {
             return vec![(Debt::New, self.urgency_of_new(), Time::EPOCH)];
         }
         let mut debts = Vec::new();
         if notice.revision > shown.revision {
-            debts.push((Debt::Change, Urgency::Change, shown.at + EDIT_GAP));
+            // A theft that goes on is as urgent as one that begins.
+            let grew = open && notice.priority == Priority::Critical && notice.orders > shown.orders;
+            let urgency = if grew { Urgency::NewCritical } else { Urgency::Change };
+            debts.push((Debt::Change, urgency, shown.at + EDIT_GAP));
         } else if notice.state == IncidentState::Ended && !telling.end_told && notice.priority > Priority::Info {
             debts.push((Debt::End, Urgency::New, Time::EPOCH));
         }
@@ -161,8 +177,8 @@ impl Card {
             telling.shown = Some(Shown {
                 revision: showing.revision,
                 named: showing.named,
-                state: showing.state,
                 priority: showing.priority,
+                orders: showing.orders,
                 at: now,
             });
         }

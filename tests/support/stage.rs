@@ -61,7 +61,12 @@ impl Stage {
         let exchange = listening.local_addr().unwrap();
         let ends = CancellationToken::new();
         tokio::spawn(listener::serve(listening, sim, ends.clone()));
-        let stage = Self { folder: tempfile::Builder::new().disable_cleanup(std::env::var("KEEP").is_ok()).tempdir().unwrap(), exchange, bot_key, ends };
+        let stage = Self {
+            folder: tempfile::Builder::new().disable_cleanup(std::env::var("KEEP").is_ok()).tempdir().unwrap(),
+            exchange,
+            bot_key,
+            ends,
+        };
         stage.write_config(&watch_key, bots, telegram, webhook);
         stage
     }

@@ -149,6 +149,38 @@ fn an_end_edits_the_card_rings_once_and_is_forgotten() {
     world.notice(end);
     world.run(secs(60));
     assert_eq!(world.actions().len(), 3, "an echo after the end is not told again");
+    world.notice(Notice { state: IncidentState::Ended, ..critical("main", 1, 3) });
+    world.run(secs(60));
+    assert_eq!(world.actions(), ["send", "edit", "reply", "edit"], "what is added later changes the card");
+    assert!(world.shared.cards.is_empty());
+}
+
+#[test]
+fn what_goes_on_right_after_an_acknowledgement_is_a_new_message() {
+    let mut world = World::new();
+    world.notice(critical("main", 1, 1));
+    world.run(secs(2));
+    world.notice(Notice { state: IncidentState::Acknowledged, ..critical("main", 1, 2) });
+    world.notice(critical("main", 1, 3));
+    world.run(secs(5));
+    assert_eq!(world.actions(), ["send", "send"], "no channel had time to show the acknowledgement");
+}
+
+#[test]
+fn a_theft_that_goes_on_is_shown_in_seconds_though_the_minute_is_used_up() {
+    let mut world = World::new();
+    world.notice(critical("main", 1, 1));
+    for incident in 2..17 {
+        world.run(secs(1));
+        world.notice(notice_of("main", incident, 1, Priority::Warning));
+    }
+    world.run(secs(2));
+    let (at, before) = (world.now, world.telegram().len());
+    assert_eq!(before, 15, "the minute is used up");
+    world.notice(Notice { orders: 2, ..critical("main", 1, 2) });
+    world.run(secs(5));
+    let shown = &world.telegram()[before];
+    assert!(shown.0.since(at) <= secs(4) && shown.1.contains("2 orders"), "{shown:?}");
 }
 
 #[test]
