@@ -12,6 +12,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use countersign::clock;
 use countersign::inlet::operator::OperatorCommand;
 use countersign::journal::reader;
 use countersign::journal::sqlite::open_to_read;
@@ -241,11 +242,11 @@ fn check_acknowledged(acknowledged: &Acknowledged, rows: &[Row]) {
 /// Foreign orders that were seen and gaps reached the phone; what came twice says so.
 async fn check_told(api: &BotApi, ledger: &[Value], rows: &[Row], gaps: &[(Time, Time)], owner: &Owner) {
     let seen = frames(rows);
-    let mut wanted: Vec<String> = ledger
+    let mut wanted: Vec<Wanted> = ledger
         .iter()
         .filter(|row| row["agent"] == THIEF && row["kind"] == "NEW")
         .filter(|row| execution(row).is_some_and(|execution| seen.contains(&execution)))
-        .map(|row| format!("(order {},", row["order_id"]))
+        .map(|row| Wanted::new(row, rows))
         .collect();
     assert!(!wanted.is_empty() && !gaps.is_empty());
     let mut incidents = Vec::new();
@@ -263,7 +264,7 @@ async fn check_told(api: &BotApi, ledger: &[Value], rows: &[Row], gaps: &[(Time,
     let deadline = Instant::now() + TOLD_WITHIN;
     loop {
         let told = api.requests();
-        wanted.retain(|order| !told.iter().any(|sent| sent.delivered && sent.text.contains(order)));
+        wanted.retain(|order| !told.iter().any(|sent| sent.delivered && order.is_told_by(sent)));
         incidents.retain(|id| !told.iter().any(|sent| sent.delivered && names_incident(&sent.text, *id)));
         if wanted.is_empty() && incidents.is_empty() {
             break check_repeats(&told, owner);
@@ -273,11 +274,49 @@ async fn check_told(api: &BotApi, ledger: &[Value], rows: &[Row], gaps: &[(Time,
     }
 }
 
+/// A foreign order, its incident, and when its first finding was made.
+#[derive(Debug)]
+struct Wanted {
+    order: String,
+    incident: u64,
+    found: Time,
+}
+
+impl Wanted {
+    fn new(row: &Value, rows: &[Row]) -> Self {
+        let order = format!("(order {},", row["order_id"]);
+        let names =
+            |notice: &Value| notice["lines"].as_array().unwrap().iter().any(|line| contains(&line["text"], &order));
+        let found = rows.iter().find_map(|row| Some((row.at, row.notices().find(|notice| names(notice))?)));
+        let (found, notice) = found.unwrap_or_else(|| panic!("{row} was seen, and no incident names it"));
+        Self { order, incident: notice["incident"].as_u64().unwrap(), found }
+    }
+
+    /// By its own line, or, where many things happened at once, as one of its incident's orders.
+    fn is_told_by(&self, sent: &Sent) -> bool {
+        let sent_at = clock::wall() - sent.at.elapsed();
+        let in_digest = is_digest(sent) && names_incident(&sent.text, self.incident) && sent_at > self.found;
+        in_digest || sent.text.contains(&self.order)
+    }
+}
+
+fn contains(text: &Value, part: &str) -> bool {
+    text.as_str().is_some_and(|text| text.contains(part))
+}
+
+fn is_digest(sent: &Sent) -> bool {
+    sent.text.starts_with("<b>Several at once")
+}
+
 /// A new card of an incident that had one before, with nothing between them that makes it news, is marked.
 fn check_repeats(told: &[Sent], owner: &Owner) {
     let mut last: BTreeMap<u64, (String, &Sent)> = BTreeMap::new();
     let mut repeats = 0;
     for sent in told.iter().filter(|sent| sent.delivered && sent.method == "sendMessage" && sent.reply_to.is_none()) {
+        if is_digest(sent) {
+            // It has no message of its own now: its next change makes one.
+            last.retain(|id, _| !names_incident(&sent.text, *id));
+        }
         let head = sent.text.lines().next().unwrap_or_default().replace("<b>", "").replace("</b>", "");
         let Some((state, id)) = head.split_once(" · main · incident ") else { continue };
         let Ok(id) = id.parse::<u64>() else { continue };
