@@ -131,8 +131,9 @@ pub async fn run(
     let releasing = tokio::spawn(release::run(batches, journal.committed(), exits));
 
     let gone = |_| DaemonError::Ended("journal", "its writer has ended".to_owned());
-    for fault in start.faults {
-        core.step_account(Event::Fault(fault)).await.map_err(gone)?;
+    if !start.faults.is_empty() {
+        // A new file after a broken one begins with what could be read of that.
+        core.snapshot().await.map_err(gone)?;
     }
     core.step_shared(SharedEvent::Started { config: config.shared() }).await.map_err(gone)?;
     core.step_account(Event::Started {
@@ -142,6 +143,9 @@ pub async fn run(
     })
     .await
     .map_err(gone)?;
+    for fault in start.faults {
+        core.step_account(Event::Fault(fault)).await.map_err(gone)?;
+    }
     if start.replayed > 0 {
         core.snapshot().await.map_err(gone)?;
     }
@@ -217,7 +221,7 @@ struct Start {
 /// with what could be read of it, and say so.
 fn restore(file: &Path) -> Result<Start, DaemonError> {
     let mut replay = Replay::default();
-    let read = sqlite::open(file).and_then(|connection| {
+    let read = open_whole(file).and_then(|connection| {
         let from = reader::last_snapshot(&connection)?;
         let heads = reader::walk(&connection, from, |record| replay.take(record))?;
         Ok((connection, from, heads))
@@ -225,6 +229,7 @@ fn restore(file: &Path) -> Result<Start, DaemonError> {
     let (connection, from, heads, faults) = match read {
         Ok((connection, from, heads)) => (connection, from, heads, Vec::new()),
         Err(error @ (JournalError::Broken { .. } | JournalError::Read(_) | JournalError::Open { .. })) => {
+            replay = salvage(file, replay);
             let aside = set_aside(file)?;
             let detail = format!("{error}; the file is kept as {}, and a new one was begun", aside.display());
             tracing::error!(%detail, "The journal is broken.");
@@ -247,6 +252,26 @@ fn restore(file: &Path) -> Result<Start, DaemonError> {
         unverified: from.saturating_sub(1),
         faults,
     })
+}
+
+/// SQLite takes an empty file for a new one. Ours is empty only if somebody emptied it, or if the very first start was
+/// cut off in its first moments; which of them it was cannot be told, so it is said.
+fn open_whole(file: &Path) -> Result<rusqlite::Connection, JournalError> {
+    if std::fs::metadata(file).is_ok_and(|found| found.len() == 0) {
+        return Err(JournalError::Broken { seq: 0, detail: "the file is empty".to_owned() });
+    }
+    sqlite::open(file)
+}
+
+/// What broke may be the snapshot itself: then the rows before it say more than the ones after.
+fn salvage(file: &Path, from_snapshot: Replay) -> Replay {
+    let mut from_first = Replay::default();
+    let walked = sqlite::open_to_read(file)
+        .and_then(|connection| reader::walk(&connection, 1, |record| from_first.take(record)));
+    if let Err(error) = walked {
+        tracing::debug!(%error, "The journal was read from its first row as far as it goes.");
+    }
+    if from_first.last_seq > from_snapshot.last_seq { from_first } else { from_snapshot }
 }
 
 fn set_aside(file: &Path) -> Result<PathBuf, DaemonError> {

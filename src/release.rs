@@ -64,6 +64,8 @@ pub async fn run(mut batches: mpsc::Receiver<Batch>, mut committed: watch::Recei
     let mut waiting: VecDeque<(Batch, Instant)> = VecDeque::new();
     // How many at the front have let their alerts out already.
     let mut overdue: usize = 0;
+    // One finding for one stall: its own alert is late as well, and a finding about that would go on for ever.
+    let mut stall_is_told = false;
     let mut core_is_gone = false;
     while !(core_is_gone && waiting.is_empty()) {
         let on_disk = *committed.borrow_and_update();
@@ -73,6 +75,7 @@ pub async fn run(mut batches: mpsc::Receiver<Batch>, mut committed: watch::Recei
                 batch.outgoing.into_iter().for_each(|outgoing| exits.let_out(outgoing));
             }
         }
+        stall_is_told &= overdue > 0;
         let deadline = waiting.get(overdue).map(|(_, deadline)| *deadline);
         tokio::select! {
             biased;
@@ -87,8 +90,11 @@ pub async fn run(mut batches: mpsc::Receiver<Batch>, mut committed: watch::Recei
             },
             () = sleep_until(deadline), if deadline.is_some() => {
                 if let Some((batch, _)) = waiting.get_mut(overdue) {
-                    exits.let_out_late(batch);
+                    let alert = exits.let_out_late(batch);
                     overdue += 1;
+                    if let Some(effect) = alert.filter(|_| !stall_is_told) {
+                        stall_is_told = exits.tell_of_stall(effect);
+                    }
                 }
             }
         }
@@ -123,19 +129,26 @@ impl Exits {
         }
     }
 
-    fn let_out_late(&self, batch: &mut Batch) {
+    /// Lets out what has a deadline. Gives an alert among it, if there was one.
+    fn let_out_late(&self, batch: &mut Batch) -> Option<EffectId> {
         let (late, still): (Vec<_>, Vec<_>) =
             std::mem::take(&mut batch.outgoing).into_iter().partition(Outgoing::has_deadline);
         batch.outgoing = still;
-        let alert = late.iter().find_map(|outgoing| match outgoing {
-            Outgoing::Post(effect, _) => Some(*effect),
-            _ => None,
-        });
-        late.into_iter().for_each(|outgoing| self.let_out(outgoing));
-        if let Some(effect) = alert
-            && self.faults.try_send(Fault::Unjournalled { effect }).is_err()
-        {
-            tracing::error!(cause = effect.cause, "An alert left before its cause was on disk.");
+        let mut alert = None;
+        for outgoing in late {
+            self.let_out(match outgoing {
+                Outgoing::Post(effect, post) => {
+                    alert = Some(effect);
+                    Outgoing::Post(effect, post.unjournalled())
+                }
+                other => other,
+            });
         }
+        alert
+    }
+
+    fn tell_of_stall(&self, effect: EffectId) -> bool {
+        tracing::error!(cause = effect.cause, "An alert left before its cause was on disk.");
+        self.faults.try_send(Fault::Unjournalled { effect }).is_ok()
     }
 }

@@ -34,6 +34,11 @@ impl Trader {
         Self { name, exchange, socket, pause, acknowledged: Vec::new(), seq: 0, nonce: None, line: None }
     }
 
+    /// The last number used.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// Trades whole rounds until told to end.
     pub async fn trade(mut self, until: CancellationToken) -> Self {
         let mut round = 0_u32;
