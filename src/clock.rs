@@ -26,12 +26,19 @@ impl Clock {
     pub fn new(last_recorded: Option<Time>) -> Self {
         let wall = wall();
         let base = last_recorded.map_or(wall, |last| last.max(wall));
-        Self { base, started: Instant::now(), ahead: Mutex::new(wall.micros() - base.micros()) }
+        // A journal that is ahead of the wall clock is told like a jump.
+        Self { base, started: Instant::now(), ahead: Mutex::new(0) }
     }
 
     /// Journal time.
     pub fn now(&self) -> Time {
         self.base + self.started.elapsed()
+    }
+
+    /// A time of the wall clock, as journal time counts.
+    pub fn in_journal_time(&self, time: Time) -> Time {
+        let ahead = wall().micros().saturating_sub(self.now().micros());
+        Time::from_micros(time.micros().saturating_sub(ahead))
     }
 
     /// By how many milliseconds the wall clock has jumped since the last look.

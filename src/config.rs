@@ -20,7 +20,7 @@ const STABLE_RULES: &str = include_str!("../rules/binance-spot.toml");
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read {}: {source}\nhint: README has a commented sample; name yours with --config", path.display())]
+    #[error("cannot read {}: {source}\nhint: README has a commented sample; name yours with --config or COUNTERSIGN_CONFIG", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{}: {detail}", path.display())]
     Wrong { path: PathBuf, detail: String },
@@ -187,6 +187,7 @@ impl Config {
         if raw.bots.is_empty() {
             return Err("no [[bot]] is declared\nhint: without one every order is a stranger's".to_owned());
         }
+        check_addresses(&account.exchange, &raw.intake, raw.telegram.as_ref(), raw.webhook.as_ref())?;
         let key_id = |id: u8| KeyId::new(id).ok_or_else(|| format!("tag_key_id {id} is above {}", KeyId::MAX));
         let mut declared = Declared {
             account: Account::new(&account.name),
@@ -242,8 +243,41 @@ impl Config {
         self.data.join("operator.sock")
     }
 
+    /// Whether users beside countersign's own may speak for a bot on the socket.
+    pub fn has_other_users(&self) -> bool {
+        !self.intake.uids.is_empty()
+    }
+
     pub fn intake_socket(&self) -> PathBuf {
         self.intake.socket.as_ref().map_or_else(|| self.data.join("intake.sock"), |path| self.folder.join(path))
+    }
+}
+
+/// An address of the wrong kind would be tried for ever.
+fn check_addresses(
+    exchange: &ExchangeConfig,
+    intake: &IntakeTable,
+    telegram: Option<&TelegramTable>,
+    webhook: Option<&WebhookTable>,
+) -> Result<(), String> {
+    let has_scheme = |name: &str, url: &str, schemes: [&str; 2]| {
+        let known = reqwest::Url::parse(url).is_ok_and(|url| url.has_host() && schemes.contains(&url.scheme()));
+        let [first, second] = schemes;
+        if known { Ok(()) } else { Err(format!("{name} is {url:.80?}: it must begin with {first}:// or {second}://")) }
+    };
+    has_scheme("account.ws_url", &exchange.ws_url, ["wss", "ws"])?;
+    has_scheme("account.rest_url", &exchange.rest_url, ["https", "http"])?;
+    if let Some(telegram) = telegram {
+        has_scheme("telegram.api", &telegram.api, ["https", "http"])?;
+    }
+    if let Some(webhook) = webhook {
+        has_scheme("webhook.url", &webhook.url, ["https", "http"])?;
+    }
+    match intake.http {
+        Some(address) if !address.ip().is_loopback() => Err(format!(
+            "intake.http is {address}, which other hosts can reach\nhint: nothing is encrypted there; use 127.0.0.1 or [::1]"
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -253,7 +287,9 @@ pub fn rules(folder: Option<&Path>) -> Result<RuleSet, String> {
     match folder {
         None => texts.push(("the stable rules".to_owned(), STABLE_RULES.to_owned())),
         Some(folder) => {
-            let failed = |error: std::io::Error| format!("the rules in {}: {error}", folder.display());
+            let failed = |error: std::io::Error| {
+                format!("the rules in {}: {error}\nhint: name a folder of *.toml packs", folder.display())
+            };
             let mut paths: Vec<PathBuf> = Vec::new();
             for entry in std::fs::read_dir(folder).map_err(failed)? {
                 paths.push(entry.map_err(failed)?.path());
@@ -310,6 +346,11 @@ impl BotTable {
                 "bot {bot} trades {symbol}, and has no limits for its quote asset\nhint: [bot.quote.{}] with order_notional and notional_per_hour",
                 limit.quote
             ));
+        }
+        let quantities = self.symbols.values().map(|limit| limit.order_quantity);
+        let notionals = self.quote.values().flat_map(|limit| [limit.order_notional, limit.notional_per_hour]);
+        if self.orders_per_minute == 0 || quantities.chain(notionals).any(|limit| !limit.is_positive()) {
+            return Err(format!("every limit of bot {bot} must be above 0"));
         }
         let tags = match (self.tag_secret, self.tag_key_id) {
             (Some(secret), Some(id)) => Some((secret, key_id(id)?)),

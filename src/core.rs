@@ -19,7 +19,7 @@ use crate::journal::record::{Record, SHARED_CHAIN, effects_text, text};
 use crate::journal::sqlite::{Journal, WriterGone};
 use crate::kernel::account::Kernel;
 use crate::kernel::channel::ChatId;
-use crate::kernel::chat::pairing_digest;
+use crate::kernel::chat::{ChatUpdate, pairing_digest};
 use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
 use crate::kernel::intent::{IntentBody, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot};
@@ -29,7 +29,8 @@ use crate::kernel::time::Time;
 use crate::release::{Batch, Outgoing};
 use crate::tag::TagKeys;
 
-/// A heartbeat that no verdict waits for is worth a row this often; the others are answered without one.
+/// A heartbeat that no verdict waits for is worth a row this often, or twice in the time after which its bot counts as
+/// silent; the others are answered without one.
 const BEAT_ROWS_EVERY: Duration = Duration::from_secs(5);
 const CHORES_EVERY: Duration = Duration::from_secs(5);
 /// Rows after which the state is written whole, so that a start reads no more than this.
@@ -94,7 +95,7 @@ impl Core {
                 Some(event) = inputs.stream.recv() => self.stream(event),
                 Some(message) = inputs.intake.recv() => self.intake(message),
                 Some(request) = inputs.operator.recv() => self.operator(request),
-                Some(event) = inputs.shared.recv() => Some(Work::Shared(event)),
+                Some(event) = inputs.shared.recv() => Some(Work::Shared(self.in_journal_time(event))),
                 Some((effect, outcome)) = inputs.reads.recv() => Some(Work::Account(self.read(effect, outcome))),
                 Some(fault) = inputs.faults.recv() => Some(Work::Account(Event::Fault(fault))),
                 _ = chores.tick() => self.chores(&inputs.refusals),
@@ -105,6 +106,21 @@ impl Core {
             }
             if self.since_snapshot >= SNAPSHOT_EVERY_ROWS {
                 self.snapshot().await?;
+            }
+        }
+        self.finish(inputs).await
+    }
+
+    /// What had been read when the end came is judged and recorded; what had not is the next start's gap.
+    async fn finish(mut self, mut inputs: Inputs) -> Result<(), WriterGone> {
+        while let Ok(event) = inputs.stream.try_recv() {
+            if let Some(work) = self.stream(event) {
+                self.step(work).await?;
+            }
+        }
+        while let Ok(message) = inputs.intake.try_recv() {
+            if let Some(work) = self.intake(message) {
+                self.step(work).await?;
             }
         }
         self.snapshot().await
@@ -193,7 +209,7 @@ impl Core {
                 match answer {
                     Answer::Done => json!({ "ok": true }),
                     Answer::Refused { reason } => {
-                        refusal(&reason, "ask for the incident again, then act on what it shows")
+                        refusal(&reason, "`countersign incidents` and `status` show what there is to act on")
                     }
                 },
             )),
@@ -254,7 +270,8 @@ impl Core {
         let now = self.clock.now();
         if let IntentBody::Heartbeat { egress } = record.body {
             let known = self.waiters.beats.get(&record.bot);
-            let recent = known.is_some_and(|(at, known)| now.since(*at) < BEAT_ROWS_EVERY && *known == egress);
+            let every = BEAT_ROWS_EVERY.min(self.kernel.declared().waits.silent_after / 2);
+            let recent = known.is_some_and(|(at, known)| now.since(*at) < every && *known == egress);
             let complete = record.seq == self.kernel.last_seq(&record.bot);
             if recent && complete && !self.kernel.heartbeat_wanted() {
                 let answer = Ok(Registered { client_order_ids: Vec::new() });
@@ -268,6 +285,16 @@ impl Core {
         }
         let ticket = self.ticket(Waiter::Intent(reply));
         Some(Work::Account(Event::Intent { ticket, record }))
+    }
+
+    /// A chat's messages carry the time of the wall clock; their age is judged in journal time.
+    fn in_journal_time(&self, event: SharedEvent) -> SharedEvent {
+        match event {
+            SharedEvent::Update(update) => {
+                SharedEvent::Update(ChatUpdate { at: self.clock.in_journal_time(update.at), ..update })
+            }
+            other => other,
+        }
     }
 
     /// The kernel holds no key, so the ids of orders that a read shows are checked here.
@@ -371,16 +398,21 @@ impl Core {
     }
 
     fn note_pulse(&mut self, outgoing: &mut Vec<Outgoing>) {
-        let pulse = self.pulse();
-        if self.waiters.pulse.as_ref() != Some(&pulse) {
+        let sight = self.kernel.state().coverage.sight();
+        let is_known = |pulse: &Pulse| {
+            let mut bots = self.kernel.declared().bots.keys();
+            pulse.sight == sight && bots.all(|bot| pulse.last_seqs.get(bot) == Some(&self.kernel.last_seq(bot)))
+        };
+        if !self.waiters.pulse.as_ref().is_some_and(is_known) {
+            let pulse = self.pulse();
             self.waiters.pulse = Some(pulse.clone());
             outgoing.push(Outgoing::Pulse(self.kernel.declared().account.clone(), pulse));
         }
     }
 
     fn pulse(&self) -> Pulse {
-        let declared = self.kernel.declared();
-        let last_seqs = declared.bots.keys().map(|bot| (bot.clone(), self.kernel.last_seq(bot))).collect();
+        let bots = self.kernel.declared().bots.keys();
+        let last_seqs = bots.map(|bot| (bot.clone(), self.kernel.last_seq(bot))).collect();
         Pulse { sight: self.kernel.state().coverage.sight(), last_seqs }
     }
 

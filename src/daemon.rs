@@ -3,53 +3,54 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the file that spawns")]
 
+mod outlets;
+mod parts;
+
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::core::{Core, Inputs, Waiters};
-use crate::inlet::intake::{self, BotAccess, Intake, IntakeConfig, Refusals};
+use crate::daemon::outlets::{reads_task, stream_task, telegram_task, webhook_task};
+use crate::daemon::parts::Parts;
+use crate::inlet::intake::{self, Intake, IntakeConfig, IntakeMessage, Refusals};
+use crate::inlet::operator::OperatorRequest;
 use crate::inlet::unix::SocketError;
-use crate::inlet::user_stream::{self, StreamConfig};
-use crate::inlet::{operator, telegram as telegram_inlet, unix};
-use crate::journal::reader::{self, Replay};
-use crate::journal::sqlite::{self, JournalError};
+use crate::inlet::user_stream::StreamEvent;
+use crate::inlet::{operator, telegram, unix};
+use crate::journal::reader;
+use crate::journal::restore::{Start, restore};
+use crate::journal::sqlite::{self, Journal, JournalError, WriterGone};
 use crate::kernel::account::Kernel;
-use crate::kernel::channel::{Channel, Post, PostOutcome};
+use crate::kernel::channel::Post;
 use crate::kernel::event::{EffectId, Event, Fault, ReadOutcome, ReadRequest};
 use crate::kernel::incident::Notice;
-use crate::kernel::shared::{Shared, SharedEvent};
-use crate::outlet::exchange::Exchange;
-use crate::outlet::telegram::{self, TelegramOutlet};
-use crate::outlet::webhook::WebhookOutlet;
+use crate::kernel::shared::SharedEvent;
+use crate::outlet::telegram::TelegramOutlet;
 use crate::release::{self, Exits};
-use crate::secret::{Reference, SecretError};
-use crate::tag::TagKeys;
-use crate::tag::mac::{KeyOwner, TagKey};
-use crate::tls;
-use crate::venue::binance::ApiCredential;
+use crate::secret::SecretError;
 
 /// Each input's queue. At the limit the inlet waits, or answers that it is busy.
 const QUEUE: usize = 1_024;
 /// The kernel asks for fewer reads at once than this.
 const READS: usize = 128;
-const READS_AT_ONCE: usize = 4;
+/// The shared kernel has at most one post under way on each channel.
+const POSTS: usize = 8;
 /// After this much draining whatever still runs is cut off.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// A part that ended by itself is told before the process follows it.
 const TELL_WITHIN: Duration = Duration::from_secs(3);
-/// teloxide's client for polls must outlast the poll.
-const POLL_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -67,7 +68,7 @@ pub enum DaemonError {
     Socket(#[from] SocketError),
     #[error("cannot listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
-    #[error("{0} ended by itself: {1}")]
+    #[error("{0} ended before its time: {1}")]
     Ended(&'static str, String),
 }
 
@@ -86,206 +87,230 @@ pub async fn run(
     ready: impl FnOnce(&Bound),
     shutdown: CancellationToken,
 ) -> Result<(), DaemonError> {
-    let _lock = lock(&config.data)?;
-    let parts = Parts::load(&config)?;
-    let start = restore(&config.journal_file())?;
+    let (mut lock, has_run) = lock(&config.data)?;
+    let mut parts = Parts::load(&config)?;
+    let start = restore(&config.journal_file(), has_run)?;
     let clock = Arc::new(Clock::new(start.last_at));
-    let board = Arc::new(Board::default());
-    let (journal, writer) = sqlite::writer(start.connection, start.heads, start.last_seq);
-    let (batches_in, batches) = mpsc::channel(release::WAITING_MAX);
-    let mut core = Core {
-        clock: Arc::clone(&clock),
-        tags: Arc::clone(&parts.tags),
-        kernel: start.kernel.unwrap_or_else(|| Kernel::new(config.declared.account.clone())),
-        shared: start.shared,
-        board: Arc::clone(&board),
-        journal: journal.clone(),
-        release: batches_in,
-        seq: start.last_seq,
-        since_snapshot: 0,
-        waiters: Waiters::default(),
-    };
-    core.post_restored();
+    let (inputs, doors) = inputs();
+    let mut tasks = Tasks::new(shutdown);
+    // Bound before a row is written: what cannot listen has not started.
+    let bound = listen(&config, &mut parts, &doors, &mut tasks).await?;
+    let (exits, ways_out) = exits(screen, &doors);
+    let unverified = start.unverified;
+    let (core, heart) = begin(&config, &parts, start, &clock, exits).await?;
+    mark_run(&mut lock, &config.data)?;
     let first_connection = core.kernel.state().coverage.last_connection.map_or(1, |last| last.0 + 1);
-    let mut tasks = Tasks::new(shutdown.clone());
-    let writer = tokio::task::spawn_blocking(move || writer.run());
+    tasks.spawn("stream", stream_task(&config, &parts, first_connection, doors.stream, &clock, tasks.token()));
+    tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, &clock, tasks.token()));
+    if let Some(bot) = parts.telegram {
+        let outlet = TelegramOutlet::new(bot.posts, bot.code_key);
+        tasks.spawn("telegram", telegram_task(outlet, ways_out.telegram, doors.shared.clone()));
+        let next_update = core.shared.next_update();
+        let polls = telegram::run(bot.polls, next_update, doors.shared.clone(), tasks.token());
+        tasks.spawn_endless("telegram updates", polls);
+    }
+    if let Some(outlet) = parts.webhook {
+        tasks.spawn("webhook", webhook_task(outlet, ways_out.webhook, doors.shared));
+    }
+    if unverified > 0 {
+        verify_rest(config.journal_file(), doors.faults.clone());
+    }
+    let core_ends = CancellationToken::new();
+    let core = tokio::spawn(core.run(inputs, core_ends.clone()));
+    ready(&bound);
+    let (ended, rest) = tasks.wait(doors.faults).await;
+    core_ends.cancel();
+    ended.and(heart.drain(core, rest).await)
+}
 
+/// The senders of what `Inputs` receives.
+struct Doors {
+    stream: mpsc::Sender<StreamEvent>,
+    intake: mpsc::Sender<IntakeMessage>,
+    operator: mpsc::Sender<OperatorRequest>,
+    shared: mpsc::Sender<SharedEvent>,
+    reads: mpsc::Sender<(EffectId, ReadOutcome)>,
+    faults: mpsc::Sender<Fault>,
+    refusals: Arc<Refusals>,
+}
+
+fn inputs() -> (Inputs, Doors) {
     let (stream_in, stream) = mpsc::channel(QUEUE);
     let (intake_in, intake) = mpsc::channel(QUEUE);
     let (operator_in, operator) = mpsc::channel(QUEUE);
     let (shared_in, shared) = mpsc::channel(QUEUE);
-    let (outcomes_in, outcomes) = mpsc::channel(READS);
-    let (faults_in, faults) = mpsc::channel(QUEUE);
     let (reads_in, reads) = mpsc::channel(READS);
-    let (telegram_in, telegram_posts) = mpsc::channel(8);
-    let (webhook_in, webhook_posts) = mpsc::channel(8);
+    let (faults_in, faults) = mpsc::channel(QUEUE);
+    let refusals = Arc::new(Refusals::default());
+    let inputs = Inputs { stream, intake, operator, shared, reads, faults, refusals: Arc::clone(&refusals) };
+    let doors = Doors {
+        stream: stream_in,
+        intake: intake_in,
+        operator: operator_in,
+        shared: shared_in,
+        reads: reads_in,
+        faults: faults_in,
+        refusals,
+    };
+    (inputs, doors)
+}
+
+/// The receivers of what `Exits` sends.
+struct WaysOut {
+    reads: mpsc::Receiver<(EffectId, ReadRequest)>,
+    telegram: mpsc::Receiver<(EffectId, Post)>,
+    webhook: mpsc::Receiver<(EffectId, Post)>,
+}
+
+fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors) -> (Exits, WaysOut) {
+    let (reads_in, reads) = mpsc::channel(READS);
+    let (telegram_in, telegram) = mpsc::channel(POSTS);
+    let (webhook_in, webhook) = mpsc::channel(POSTS);
     let exits = Exits {
         reads: reads_in,
         telegram: telegram_in,
         webhook: webhook_in,
         screen,
-        board: Arc::clone(&board),
-        faults: faults_in.clone(),
+        board: Arc::new(Board::default()),
+        faults: doors.faults.clone(),
     };
-    // Released effects outlive the inputs: what is on disk still leaves while everything else drains.
-    let releasing = tokio::spawn(release::run(batches, journal.committed(), exits));
-
-    let gone = |_| DaemonError::Ended("journal", "its writer has ended".to_owned());
-    if !start.faults.is_empty() {
-        // A new file after a broken one begins with what could be read of that.
-        core.snapshot().await.map_err(gone)?;
-    }
-    core.step_shared(SharedEvent::Started { config: config.shared() }).await.map_err(gone)?;
-    core.step_account(Event::Started {
-        version: env!("CARGO_PKG_VERSION").into(),
-        declared: Box::new(config.declared.clone()),
-        rules: Box::new(config.rules.clone()),
-    })
-    .await
-    .map_err(gone)?;
-    for fault in start.faults {
-        core.step_account(Event::Fault(fault)).await.map_err(gone)?;
-    }
-    if start.replayed > 0 {
-        core.snapshot().await.map_err(gone)?;
-    }
-
-    let refusals = Arc::new(Refusals::default());
-    let bound = listen(&config, &parts, &clock, intake_in, operator_in, &refusals, &mut tasks).await?;
-    let next_update = core.shared.next_update();
-    let inputs = Inputs { stream, intake, operator, shared, reads: outcomes, faults, refusals };
-    tasks.spawn("stream", stream_task(&config, &parts, first_connection, stream_in, &clock, tasks.token()));
-    tasks.spawn("reads", reads_task(&config, &parts, reads, outcomes_in, Arc::clone(&clock)));
-    if let Some(bot) = &parts.telegram {
-        let outlet = TelegramOutlet::new(bot.posts.clone(), bot.code_key.clone());
-        tasks.spawn("telegram", telegram_task(outlet, telegram_posts, shared_in.clone()));
-        let polls = telegram_inlet::run(bot.polls.clone(), next_update, shared_in.clone(), tasks.token());
-        tasks.spawn_endless("telegram updates", polls);
-    }
-    if let Some(outlet) = parts.webhook {
-        tasks.spawn("webhook", webhook_task(outlet, webhook_posts, shared_in));
-    }
-    let file = config.journal_file();
-    if start.unverified > 0 {
-        verify_rest(file, faults_in.clone());
-    }
-    let core_shutdown = CancellationToken::new();
-    let core_task = tokio::spawn(core.run(inputs, core_shutdown.clone()));
-
-    ready(&bound);
-    let (ended, rest) = tasks.wait(&faults_in).await;
-    drop(faults_in);
-    core_shutdown.cancel();
-    let drained = tokio::time::timeout(DRAIN_WITHIN, async {
-        let core = core_task.await;
-        drop(journal);
-        let parts = (core, writer.await, releasing.await);
-        rest.join_all().await;
-        parts
-    });
-    match drained.await {
-        Ok((Ok(Ok(())), Ok(()), Ok(()))) => tracing::info!("Everything is on disk."),
-        Ok(_) => tracing::error!("A part ended while draining: the last rows may not be on disk."),
-        Err(_) => tracing::error!("Draining took too long: the last rows may not be on disk."),
-    }
-    ended
+    (exits, WaysOut { reads, telegram, webhook })
 }
 
-/// One daemon a folder. The lock goes with the process, however it ends.
-fn lock(data: &Path) -> Result<File, DaemonError> {
+/// What runs until the last row is on disk: the journal's writer, and the release of effects.
+struct Heart {
+    journal: Journal,
+    writer: JoinHandle<()>,
+    releasing: JoinHandle<()>,
+}
+
+/// Starts the journal's writer and the release, and tells the kernels that they start (again).
+async fn begin(
+    config: &Config,
+    parts: &Parts,
+    start: Start,
+    clock: &Arc<Clock>,
+    exits: Exits,
+) -> Result<(Core, Heart), DaemonError> {
+    let (journal, writer) = sqlite::writer(start.connection, start.heads, start.last_seq);
+    let (release, batches) = mpsc::channel(release::WAITING_MAX);
+    let mut core = Core {
+        clock: Arc::clone(clock),
+        tags: Arc::clone(&parts.tags),
+        kernel: start.kernel.unwrap_or_else(|| Kernel::new(config.declared.account.clone())),
+        shared: start.shared,
+        board: Arc::clone(&exits.board),
+        journal: journal.clone(),
+        release,
+        seq: start.last_seq,
+        since_snapshot: 0,
+        waiters: Waiters::default(),
+    };
+    core.post_restored();
+    let heart = Heart {
+        writer: tokio::task::spawn_blocking(move || writer.run()),
+        releasing: tokio::spawn(release::run(batches, journal.committed(), exits)),
+        journal,
+    };
+    let gone = |_| DaemonError::Ended("journal", "its writer has ended".to_owned());
+    let started = async {
+        if start.salvaged {
+            core.snapshot().await?;
+        }
+        core.step_shared(SharedEvent::Started { config: config.shared() }).await?;
+        let (declared, rules) = (Box::new(config.declared.clone()), Box::new(config.rules.clone()));
+        core.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules }).await?;
+        // After the start: what happened before it bounds the gap, and what it makes uncertain is sent again.
+        for fault in start.faults {
+            core.step_account(Event::Fault(fault)).await?;
+        }
+        // Whatever was replayed need not be replayed again.
+        if start.replayed > 0 { core.snapshot().await } else { Ok(()) }
+    };
+    started.await.map_err(gone)?;
+    Ok((core, heart))
+}
+
+impl Heart {
+    /// Waits until the last row is on disk, for a while: a disk that takes nothing must not keep the process for ever.
+    async fn drain(self, core: JoinHandle<Result<(), WriterGone>>, rest: Ended) -> Result<(), DaemonError> {
+        let Self { journal, writer, releasing } = self;
+        let on_disk = tokio::time::timeout(DRAIN_WITHIN, async {
+            let core = core.await;
+            // The writer ends when nobody can append any more.
+            drop(journal);
+            matches!((core, writer.await), (Ok(Ok(())), Ok(())))
+        });
+        if !matches!(on_disk.await, Ok(true)) {
+            return Err(DaemonError::Ended("the journal", "the last rows may not be on disk".to_owned()));
+        }
+        let told = tokio::time::timeout(DRAIN_WITHIN, async { (releasing.await, rest.join_all().await) });
+        if told.await.is_err() {
+            return Err(DaemonError::Ended(
+                "an outlet",
+                "the last posts may not have left; a start repeats them".to_owned(),
+            ));
+        }
+        tracing::info!("Everything is on disk.");
+        Ok(())
+    }
+}
+
+/// One daemon a folder. The lock goes with the process, however it ends; what stands in the file says whether a journal
+/// was ever begun here.
+fn lock(data: &Path) -> Result<(File, bool), DaemonError> {
     let failed = |source| DaemonError::Data { path: data.to_owned(), source };
-    std::fs::create_dir_all(data).map_err(failed)?;
-    let file = File::create(data.join("lock")).map_err(failed)?;
+    // Others may reach the sockets in it, each with a mode of its own, and list or read nothing.
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(data).map_err(failed)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(data.join("lock")).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            let has_run = file.metadata().map_err(failed)?.len() > 0;
+            Ok((file, has_run))
+        }
         Err(std::fs::TryLockError::WouldBlock) => Err(DaemonError::Running(data.to_owned())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
-/// The journal as the last run left it.
-struct Start {
-    connection: rusqlite::Connection,
-    heads: std::collections::BTreeMap<Box<str>, crate::journal::record::Hash>,
-    last_seq: u64,
-    last_at: Option<crate::kernel::time::Time>,
-    kernel: Option<Kernel>,
-    shared: Shared,
-    replayed: u64,
-    /// Rows before the snapshot, to be verified beside the watch.
-    unverified: u64,
-    faults: Vec<Fault>,
+fn mark_run(lock: &mut File, data: &Path) -> Result<(), DaemonError> {
+    let failed = |source| DaemonError::Data { path: data.to_owned(), source };
+    if lock.metadata().map_err(failed)?.len() == 0 {
+        lock.write_all(b"a journal was begun in this folder\n").map_err(failed)?;
+    }
+    Ok(())
 }
 
-/// Opens the journal and replays it from its last snapshot. A broken one is set aside, never overwritten: we watch on
-/// with what could be read of it, and say so.
-fn restore(file: &Path) -> Result<Start, DaemonError> {
-    let mut replay = Replay::default();
-    let read = open_whole(file).and_then(|connection| {
-        let from = reader::last_snapshot(&connection)?;
-        let heads = reader::walk(&connection, from, |record| replay.take(record))?;
-        Ok((connection, from, heads))
-    });
-    let (connection, from, heads, faults) = match read {
-        Ok((connection, from, heads)) => (connection, from, heads, Vec::new()),
-        Err(error @ (JournalError::Broken { .. } | JournalError::Read(_) | JournalError::Open { .. })) => {
-            replay = salvage(file, replay);
-            let aside = set_aside(file)?;
-            let detail = format!("{error}; the file is kept as {}, and a new one was begun", aside.display());
-            tracing::error!(%detail, "The journal is broken.");
-            let heads = reader::Heads { last_seq: replay.last_seq, last_at: replay.last_at, ..Default::default() };
-            (sqlite::open(file)?, 1, heads, vec![Fault::BrokenJournal { detail: detail.into() }])
-        }
-        Err(error) => return Err(error.into()),
+async fn listen(config: &Config, parts: &mut Parts, doors: &Doors, tasks: &mut Tasks) -> Result<Bound, DaemonError> {
+    let owner = rustix::process::geteuid().as_raw();
+    let mut uids = config.intake.uids.clone();
+    uids.push(owner);
+    let intake_config = IntakeConfig {
+        bots: std::mem::take(&mut parts.bots),
+        uids,
+        access_token: parts.access_token.take(),
+        ..IntakeConfig::default()
     };
-    if replay.differing > 0 {
-        tracing::warn!(rows = replay.differing, "This version judges some recorded events differently than before.");
-    }
-    Ok(Start {
-        connection,
-        heads: heads.hashes,
-        last_seq: heads.last_seq,
-        last_at: heads.last_at,
-        kernel: replay.accounts.into_values().next(),
-        shared: replay.shared,
-        replayed: heads.rows,
-        unverified: from.saturating_sub(1),
-        faults,
-    })
-}
-
-/// SQLite takes an empty file for a new one. Ours is empty only if somebody emptied it, or if the very first start was
-/// cut off in its first moments; which of them it was cannot be told, so it is said.
-fn open_whole(file: &Path) -> Result<rusqlite::Connection, JournalError> {
-    if std::fs::metadata(file).is_ok_and(|found| found.len() == 0) {
-        return Err(JournalError::Broken { seq: 0, detail: "the file is empty".to_owned() });
-    }
-    sqlite::open(file)
-}
-
-/// What broke may be the snapshot itself: then the rows before it say more than the ones after.
-fn salvage(file: &Path, from_snapshot: Replay) -> Replay {
-    let mut from_first = Replay::default();
-    let walked = sqlite::open_to_read(file)
-        .and_then(|connection| reader::walk(&connection, 1, |record| from_first.take(record)));
-    if let Err(error) = walked {
-        tracing::debug!(%error, "The journal was read from its first row as far as it goes.");
-    }
-    if from_first.last_seq > from_snapshot.last_seq { from_first } else { from_snapshot }
-}
-
-fn set_aside(file: &Path) -> Result<PathBuf, DaemonError> {
-    let failed = |source| DaemonError::Data { path: file.to_owned(), source };
-    let stamp = clock::wall().millis();
-    let aside = file.with_extension(format!("broken-{stamp}.sqlite"));
-    std::fs::rename(file, &aside).map_err(failed)?;
-    for ending in ["-wal", "-shm"] {
-        let beside = |file: &Path| PathBuf::from(format!("{}{ending}", file.display()));
-        if beside(file).exists() {
-            std::fs::rename(beside(file), beside(&aside)).map_err(failed)?;
-        }
-    }
-    Ok(aside)
+    let (tags, refusals) = (Arc::clone(&parts.tags), Arc::clone(&doors.refusals));
+    // Bots live by the wall clock, and so do the times in their ids.
+    let door = Arc::new(Intake::new(intake_config, tags, clock::wall, doors.intake.clone(), refusals));
+    let bound =
+        Bound { intake_socket: config.intake_socket(), operator_socket: config.operator_socket(), intake_http: None };
+    // Whoever connects is checked by user; the mode only lets the listed ones knock.
+    let mode = if config.has_other_users() { 0o666 } else { intake::socket::SOCKET_MODE };
+    let intake_listener = unix::listen(&bound.intake_socket, mode)?;
+    let operator_listener = unix::listen(&bound.operator_socket, operator::SOCKET_MODE)?;
+    let socket = intake::socket::run(intake_listener, Arc::clone(&door), tasks.token());
+    tasks.spawn_endless("intake socket", socket);
+    let commands = operator::run(operator_listener, owner, doors.operator.clone(), tasks.token());
+    tasks.spawn_endless("operator socket", commands);
+    let Some(address) = config.intake.http else { return Ok(bound) };
+    let failed = |error| DaemonError::Listen(address, error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let intake_http = Some(listener.local_addr().map_err(failed)?);
+    let http = intake::http::run(listener, door, tasks.token());
+    tasks.spawn("intake http", async { http.await.map_err(|error| error.to_string()) });
+    Ok(Bound { intake_http, ..bound })
 }
 
 fn verify_rest(file: PathBuf, faults: mpsc::Sender<Fault>) {
@@ -298,240 +323,6 @@ fn verify_rest(file: PathBuf, faults: mpsc::Sender<Fault>) {
             }
         }
     });
-}
-
-/// Everything that needs a secret or a certificate, built before anything is bound.
-struct Parts {
-    tags: Arc<TagKeys>,
-    credential: Arc<ApiCredential>,
-    tls: Arc<rustls::ClientConfig>,
-    http: reqwest::Client,
-    telegram: Option<TelegramParts>,
-    webhook: Option<WebhookOutlet>,
-    bots: Vec<BotAccess>,
-    access_token: Option<secrecy::SecretString>,
-}
-
-struct TelegramParts {
-    posts: teloxide::Bot,
-    polls: teloxide::Bot,
-    code_key: secrecy::SecretSlice<u8>,
-}
-
-impl Parts {
-    fn load(config: &Config) -> Result<Self, DaemonError> {
-        let load = |reference: &Reference| reference.load(&config.folder);
-        let setting = |error: &dyn std::fmt::Display| DaemonError::Setting(error.to_string());
-        let exchange = &config.exchange;
-        let ca_file = exchange.ca_file.as_ref().map(|path| config.folder.join(path));
-        let tls = tls::client_config(ca_file.as_deref()).map_err(|error| setting(&error))?;
-        let http = tls::http_client(&tls).map_err(|error| setting(&error))?;
-        let credential = ApiCredential::new(load(&exchange.api_key)?, load(&exchange.api_secret)?)
-            .map_err(|error| setting(&error))?;
-        let mut bots = Vec::with_capacity(config.bots.len());
-        for bot in &config.bots {
-            let token = bot.token.as_ref().map(load).transpose()?;
-            bots.push(BotAccess { bot: bot.bot.clone(), uids: bot.uids.clone(), token });
-        }
-        let telegram = match &config.telegram {
-            None => None,
-            Some(table) => {
-                let api = table.api.parse().map_err(|error| DaemonError::Setting(format!("telegram.api: {error}")))?;
-                let api: reqwest::Url = api;
-                let token = load(&table.token)?;
-                let patient = patient_client(&tls).map_err(|error| setting(&error))?;
-                Some(TelegramParts {
-                    posts: telegram::bot(&token, api.clone(), http.clone()),
-                    polls: telegram::bot(&token, api, patient),
-                    code_key: secret_bytes(&load(&table.code_secret)?),
-                })
-            }
-        };
-        let webhook = match &config.webhook {
-            None => None,
-            Some(table) => {
-                let url = table.url.parse().map_err(|error| DaemonError::Setting(format!("webhook.url: {error}")))?;
-                Some(WebhookOutlet::new(http.clone(), url, secret_bytes(&load(&table.secret)?)))
-            }
-        };
-        Ok(Self {
-            tags: Arc::new(tag_keys(config)?),
-            credential: Arc::new(credential),
-            tls,
-            http,
-            telegram,
-            webhook,
-            bots,
-            access_token: config.intake.access_token.as_ref().map(load).transpose()?,
-        })
-    }
-}
-
-fn tag_keys(config: &Config) -> Result<TagKeys, DaemonError> {
-    let setting = |error: &dyn std::fmt::Display| DaemonError::Setting(error.to_string());
-    let account = &config.declared.account;
-    let derive = |secret: &Reference, owner: KeyOwner<'_>, id| {
-        let secret = secret.load(&config.folder)?;
-        TagKey::derive(secret.expose_secret().as_bytes(), account, owner, id).map_err(|error| setting(&error))
-    };
-    let issuing = derive(&config.tags.secret, KeyOwner::Daemon, config.tags.key_id)?;
-    let mut others = Vec::new();
-    for bot in &config.bots {
-        if let Some((secret, id)) = &bot.tags {
-            others.push(derive(secret, KeyOwner::Bot(&bot.bot), *id)?);
-        }
-    }
-    TagKeys::new(account.clone(), "binance/spot", issuing, others, config.tags.prefixes.clone())
-        .map_err(|error| setting(&error))
-}
-
-fn secret_bytes(secret: &secrecy::SecretString) -> secrecy::SecretSlice<u8> {
-    secret.expose_secret().as_bytes().to_vec().into()
-}
-
-/// For long polls: the same as for everything else, with a limit that outlasts the poll.
-fn patient_client(tls: &rustls::ClientConfig) -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .use_preconfigured_tls(tls.clone())
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(10))
-        .timeout(POLL_WITHIN)
-        .build()
-}
-
-async fn listen(
-    config: &Config,
-    parts: &Parts,
-    clock: &Arc<Clock>,
-    intake_in: mpsc::Sender<intake::IntakeMessage>,
-    operator_in: mpsc::Sender<operator::OperatorRequest>,
-    refusals: &Arc<Refusals>,
-    tasks: &mut Tasks,
-) -> Result<Bound, DaemonError> {
-    let owner = rustix::process::geteuid().as_raw();
-    let mut uids = config.intake.uids.clone();
-    uids.push(owner);
-    let bots = parts.bots.iter().map(|access| BotAccess {
-        bot: access.bot.clone(),
-        uids: access.uids.clone(),
-        token: access.token.clone(),
-    });
-    let intake_config = IntakeConfig {
-        bots: bots.collect(),
-        uids,
-        access_token: parts.access_token.clone(),
-        ..IntakeConfig::default()
-    };
-    let now = Arc::clone(clock);
-    let door = Arc::new(Intake::new(
-        intake_config,
-        Arc::clone(&parts.tags),
-        move || now.now(),
-        intake_in,
-        Arc::clone(refusals),
-    ));
-    let bound =
-        Bound { intake_socket: config.intake_socket(), operator_socket: config.operator_socket(), intake_http: None };
-    let intake_listener = unix::listen(&bound.intake_socket, intake::socket::SOCKET_MODE)?;
-    let operator_listener = unix::listen(&bound.operator_socket, operator::SOCKET_MODE)?;
-    let socket = intake::socket::run(intake_listener, Arc::clone(&door), tasks.token());
-    tasks.spawn_endless("intake socket", socket);
-    let commands = operator::run(operator_listener, owner, operator_in, tasks.token());
-    tasks.spawn_endless("operator socket", commands);
-    let Some(address) = config.intake.http else { return Ok(bound) };
-    let failed = |error| DaemonError::Listen(address, error);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let intake_http = Some(listener.local_addr().map_err(failed)?);
-    let http = intake::http::run(listener, door, tasks.token());
-    tasks.spawn("intake http", async { http.await.map_err(|error| error.to_string()) });
-    Ok(Bound { intake_http, ..bound })
-}
-
-fn stream_task(
-    config: &Config,
-    parts: &Parts,
-    first_connection: u64,
-    events: mpsc::Sender<user_stream::StreamEvent>,
-    clock: &Arc<Clock>,
-    shutdown: CancellationToken,
-) -> impl Future<Output = Result<(), String>> + Send + 'static {
-    let accounts = vec![(config.declared.account.clone(), Arc::clone(&parts.credential))];
-    let exchange = &config.exchange;
-    let mut stream =
-        StreamConfig::new(&exchange.ws_url, &exchange.rest_url, accounts, Arc::clone(&parts.tls), parts.http.clone());
-    stream.first_connection = first_connection;
-    stream.seed = clock.now().micros().unsigned_abs();
-    let clock = Arc::clone(clock);
-    async move {
-        user_stream::run(stream, events, move || clock.now(), shutdown).await;
-        Ok(())
-    }
-}
-
-/// Makes the reads that the kernel asks for, a few at a time.
-fn reads_task(
-    config: &Config,
-    parts: &Parts,
-    mut requests: mpsc::Receiver<(EffectId, ReadRequest)>,
-    outcomes: mpsc::Sender<(EffectId, ReadOutcome)>,
-    clock: Arc<Clock>,
-) -> impl Future<Output = Result<(), String>> + Send + 'static {
-    let exchange =
-        Arc::new(Exchange::new(&config.exchange.rest_url, Arc::clone(&parts.credential), parts.http.clone()));
-    async move {
-        let mut under_way = JoinSet::new();
-        while let Some((effect, request)) = requests.recv().await {
-            while under_way.len() >= READS_AT_ONCE {
-                under_way.join_next().await;
-            }
-            let (exchange, outcomes, clock) = (Arc::clone(&exchange), outcomes.clone(), Arc::clone(&clock));
-            under_way.spawn(async move {
-                let outcome = exchange.read(&request, &|| clock.now()).await;
-                outcomes.send((effect, outcome)).await.is_ok()
-            });
-        }
-        under_way.join_all().await;
-        Ok(())
-    }
-}
-
-async fn telegram_task(
-    outlet: TelegramOutlet,
-    mut posts: mpsc::Receiver<(EffectId, Post)>,
-    outcomes: mpsc::Sender<SharedEvent>,
-) -> Result<(), String> {
-    while let Some((effect, post)) = posts.recv().await {
-        let outcome = match &post {
-            Post::Telegram(post) => outlet.post(post).await,
-            Post::Webhook(_) => wrong_channel(Channel::Telegram),
-        };
-        if outcomes.send(SharedEvent::Posted { effect, outcome }).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-async fn webhook_task(
-    outlet: WebhookOutlet,
-    mut posts: mpsc::Receiver<(EffectId, Post)>,
-    outcomes: mpsc::Sender<SharedEvent>,
-) -> Result<(), String> {
-    while let Some((effect, post)) = posts.recv().await {
-        let outcome = match &post {
-            Post::Webhook(post) => outlet.post(post, clock::wall()).await,
-            Post::Telegram(_) => wrong_channel(Channel::Webhook),
-        };
-        if outcomes.send(SharedEvent::Posted { effect, outcome }).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn wrong_channel(channel: Channel) -> PostOutcome {
-    PostOutcome::Failed { reason: format!("the post is not for {channel}").into(), permanent: true }
 }
 
 /// Tasks by name, with how they ended.
@@ -567,7 +358,7 @@ impl Tasks {
 
     /// Waits for the shutdown or for the first task to end; the inputs are then told to end, and what is left is
     /// given back to be waited for.
-    async fn wait(mut self, faults: &mpsc::Sender<Fault>) -> (Result<(), DaemonError>, Ended) {
+    async fn wait(mut self, faults: mpsc::Sender<Fault>) -> (Result<(), DaemonError>, Ended) {
         let ended = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Ok(()),

@@ -1,6 +1,6 @@
 //! The command line. Exit status: 0 fine, 1 a finding or a failure, 2 wrong usage, 78 a wrong configuration.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,6 +15,8 @@ use countersign::clock;
 use countersign::config::Config;
 use countersign::sim::run::{self as sim, SimArgs};
 use tracing_subscriber::EnvFilter;
+
+const LET_GO_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[derive(Parser)]
 #[command(version, about, propagate_version = true)]
@@ -63,17 +65,37 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(matches!(cli.command, Command::Run));
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(obey(cli)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(obey(cli));
+            // A disk that takes nothing keeps the journal's writer in its call: the process does not wait for it.
+            runtime.shutdown_timeout(LET_GO_AFTER);
+            outcome
+        }
         Err(error) => Err(error.into()),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explain(&error));
             let status = error.downcast_ref::<RunError>().map_or(1, RunError::exit_status);
             ExitCode::from(status)
         }
     }
+}
+
+/// What went wrong with every cause that it does not name itself, and the first hint last.
+fn explain(error: &anyhow::Error) -> String {
+    let (mut what, mut hint) = (String::new(), None);
+    for text in error.chain().map(ToString::to_string) {
+        let (cause, advice) = text.split_once("\nhint: ").map_or((&*text, None), |(cause, hint)| (cause, Some(hint)));
+        if what.is_empty() {
+            cause.clone_into(&mut what);
+        } else if !what.contains(cause) {
+            what = format!("{what}: {cause}");
+        }
+        hint = hint.or_else(|| advice.map(|advice| format!("\nhint: {advice}")));
+    }
+    what + &hint.unwrap_or_default()
 }
 
 async fn obey(cli: Cli) -> anyhow::Result<u8> {
@@ -88,7 +110,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
         Command::Access(AccessCommand::Import { file }) => {
-            access::import(&file, &configured()?.operator_socket(), &mut out).await?.exit_status()
+            access::import(&file, &configured()?.operator_socket(), json, &mut out).await?.exit_status()
         }
         Command::Rules(command) => {
             rules::run(&command, json, &mut out)?;
@@ -117,5 +139,36 @@ fn start_log(daemon: bool) {
     let usual = if daemon { "info" } else { "warn" };
     let quiet = format!("{usual},hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn,teloxide=warn");
     let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_named_once_and_the_hint_stands_last() {
+        let error = anyhow::Error::new(io::Error::other("broken pipe"))
+            .context("the connection broke\nhint: did the daemon end?")
+            .context("row 3 was not answered");
+        assert_eq!(
+            explain(&error),
+            "row 3 was not answered: the connection broke: broken pipe\nhint: did the daemon end?"
+        );
+        assert_eq!(explain(&anyhow::anyhow!("no\nhint: yes").context("not no")), "not no\nhint: yes");
+    }
+
+    #[test]
+    fn the_configuration_may_be_named_before_and_after_the_command() {
+        for line in ["countersign -c x run", "countersign run -c x", "countersign access import rows --config x"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.config.config, std::path::Path::new("x"), "{line}");
+        }
+    }
 }

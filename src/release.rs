@@ -19,6 +19,8 @@ use crate::kernel::order::Account;
 
 /// How long an alert waits for the disk.
 const ALERTS_WITHIN: Duration = Duration::from_millis(250);
+/// A disk that takes nothing for this long is told, even if no alert waits for it.
+const STALLED_AFTER: Duration = Duration::from_secs(3);
 /// Batches waiting for the disk; the journal's own queue is the narrower one.
 pub const WAITING_MAX: usize = 65_536;
 
@@ -61,43 +63,78 @@ pub struct Exits {
 
 /// Runs until the core is gone and everything that is on disk has left.
 pub async fn run(mut batches: mpsc::Receiver<Batch>, mut committed: watch::Receiver<u64>, exits: Exits) {
-    let mut waiting: VecDeque<(Batch, Instant)> = VecDeque::new();
-    // How many at the front have let their alerts out already.
-    let mut overdue: usize = 0;
-    // One finding for one stall: its own alert is late as well, and a finding about that would go on for ever.
-    let mut stall_is_told = false;
+    let mut waiting = Waiting::default();
     let mut core_is_gone = false;
-    while !(core_is_gone && waiting.is_empty()) {
-        let on_disk = *committed.borrow_and_update();
-        while waiting.front().is_some_and(|(batch, _)| batch.seq <= on_disk) {
-            if let Some((batch, _)) = waiting.pop_front() {
-                overdue = overdue.saturating_sub(1);
-                batch.outgoing.into_iter().for_each(|outgoing| exits.let_out(outgoing));
-            }
+    loop {
+        waiting.let_out(*committed.borrow_and_update(), &exits);
+        if core_is_gone && waiting.batches.is_empty() {
+            return;
         }
-        stall_is_told &= overdue > 0;
-        let deadline = waiting.get(overdue).map(|(_, deadline)| *deadline);
+        let deadline = waiting.deadline();
         tokio::select! {
             biased;
-            changed = committed.changed(), if !waiting.is_empty() => {
-                if changed.is_err() && *committed.borrow() < waiting.front().map_or(0, |(batch, _)| batch.seq) {
+            changed = committed.changed(), if !waiting.batches.is_empty() => {
+                if changed.is_err() && waiting.batches.front().is_some_and(|(batch, _)| batch.seq > *committed.borrow()) {
                     return tracing::error!("The journal's writer ended before everything was on disk.");
                 }
             }
-            batch = batches.recv(), if !core_is_gone && waiting.len() < WAITING_MAX => match batch {
-                Some(batch) => waiting.push_back((batch, Instant::now() + ALERTS_WITHIN)),
+            batch = batches.recv(), if !core_is_gone && waiting.batches.len() < WAITING_MAX => match batch {
+                Some(batch) => waiting.batches.push_back((batch, Instant::now())),
                 None => core_is_gone = true,
             },
-            () = sleep_until(deadline), if deadline.is_some() => {
-                if let Some((batch, _)) = waiting.get_mut(overdue) {
-                    let alert = exits.let_out_late(batch);
-                    overdue += 1;
-                    if let Some(effect) = alert.filter(|_| !stall_is_told) {
-                        stall_is_told = exits.tell_of_stall(effect);
-                    }
-                }
+            () = sleep_until(deadline), if deadline.is_some() => waiting.let_out_late(&exits),
+        }
+    }
+}
+
+/// What is not on disk yet, oldest first, with the time since when it waits.
+#[derive(Default)]
+struct Waiting {
+    batches: VecDeque<(Batch, Instant)>,
+    /// How many at the front have let their alerts out already.
+    overdue: usize,
+    /// The disk is behind, and that has been told: once a stall, or the telling would itself be late and be told.
+    told: bool,
+}
+
+impl Waiting {
+    fn let_out(&mut self, on_disk: u64, exits: &Exits) {
+        while self.batches.front().is_some_and(|(batch, _)| batch.seq <= on_disk) {
+            if let Some((batch, _)) = self.batches.pop_front() {
+                self.overdue = self.overdue.saturating_sub(1);
+                batch.outgoing.into_iter().for_each(|outgoing| exits.let_out(outgoing));
             }
         }
+        self.told &= !self.batches.is_empty();
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let late = self.batches.get(self.overdue).map(|(_, since)| *since + ALERTS_WITHIN);
+        let stalled = self.batches.front().filter(|_| !self.told).map(|(_, since)| *since + STALLED_AFTER);
+        [late, stalled].into_iter().flatten().min()
+    }
+
+    fn let_out_late(&mut self, exits: &Exits) {
+        let now = Instant::now();
+        let mut late_alert = None;
+        while let Some((batch, since)) = self.batches.get_mut(self.overdue)
+            && *since + ALERTS_WITHIN <= now
+        {
+            late_alert = exits.let_out_late(batch).or(late_alert);
+            self.overdue += 1;
+        }
+        let stalled = self.batches.front().filter(|(_, since)| *since + STALLED_AFTER <= now);
+        let fault = match (late_alert, stalled) {
+            _ if self.told => return,
+            (Some(effect), _) => Fault::Unjournalled { effect },
+            (None, Some((_, since))) => {
+                let for_ms = u64::try_from(now.duration_since(*since).as_millis()).unwrap_or(u64::MAX);
+                Fault::DiskStalled { for_ms }
+            }
+            (None, None) => return,
+        };
+        self.told = exits.faults.try_send(fault).is_ok();
+        tracing::error!(waiting = self.batches.len(), "The journal's disk is behind: nothing new is on disk.");
     }
 }
 
@@ -125,11 +162,11 @@ impl Exits {
             }
         };
         if !sent {
-            tracing::debug!("An effect found nobody to take it.");
+            tracing::warn!("An effect found nobody to take it: its outlet has ended, or whoever asked has left.");
         }
     }
 
-    /// Lets out what has a deadline. Gives an alert among it, if there was one.
+    /// Lets out what does not wait any longer; returns the alert among it.
     fn let_out_late(&self, batch: &mut Batch) -> Option<EffectId> {
         let (late, still): (Vec<_>, Vec<_>) =
             std::mem::take(&mut batch.outgoing).into_iter().partition(Outgoing::has_deadline);
@@ -145,10 +182,5 @@ impl Exits {
             });
         }
         alert
-    }
-
-    fn tell_of_stall(&self, effect: EffectId) -> bool {
-        tracing::error!(cause = effect.cause, "An alert left before its cause was on disk.");
-        self.faults.try_send(Fault::Unjournalled { effect }).is_ok()
     }
 }

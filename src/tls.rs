@@ -74,12 +74,17 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsErr
 
 /// The client for signed calls: no proxy from the environment, no redirect that would carry a signature elsewhere.
 pub fn http_client(tls: &ClientConfig) -> Result<reqwest::Client, TlsError> {
+    http_client_within(tls, HTTP_ANSWER_WITHIN)
+}
+
+/// The same for a server that may take its time, as one that is long-polled does.
+pub fn http_client_within(tls: &ClientConfig, within: Duration) -> Result<reqwest::Client, TlsError> {
     let client = reqwest::Client::builder()
         .use_preconfigured_tls(tls.clone())
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(HTTP_CONNECT_WITHIN)
-        .timeout(HTTP_ANSWER_WITHIN)
+        .timeout(within)
         .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
         .build()?;
     Ok(client)

@@ -5,6 +5,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde_json::json;
 use tokio::fs::File;
 use tokio::io::BufReader;
 
@@ -14,7 +16,7 @@ use crate::inlet::wire::{LINE_BYTES_MAX, read_access};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    #[error("cannot read {} (hint: JSON lines, one row of evidence each)", path.display())]
+    #[error("cannot read {}\nhint: JSON lines, one row of evidence each", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("row {row} was not answered; the rows before it were taken")]
     Daemon { row: u64, source: OperatorError },
@@ -24,21 +26,32 @@ pub enum ImportError {
     Print(#[source] std::io::Error),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Refused rows that the JSON object lists; all are counted.
+const REFUSED_LISTED_MAX: usize = 100;
+
+#[derive(Debug, Default, Serialize)]
 pub struct Imported {
     pub taken: u64,
-    pub refused: u64,
+    pub refused_count: u64,
+    pub refused: Vec<RefusedRow>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RefusedRow {
+    line: u64,
+    reason: String,
 }
 
 impl Imported {
     /// 1 where any row was refused.
-    pub fn exit_status(self) -> u8 {
-        u8::from(self.refused > 0)
+    pub fn exit_status(&self) -> u8 {
+        u8::from(self.refused_count > 0)
     }
 }
 
-/// Imports `file` through the daemon at `socket`; refused rows and the summary go to `out`.
-pub async fn import(file: &Path, socket: &Path, out: &mut impl Write) -> Result<Imported, ImportError> {
+/// Imports `file` through the daemon at `socket`. Refused rows, as they come, and the summary go to `out`; with `json`
+/// both in one object at the end.
+pub async fn import(file: &Path, socket: &Path, json: bool, out: &mut impl Write) -> Result<Imported, ImportError> {
     let failed = |source| ImportError::File { path: file.to_owned(), source };
     let mut rows = Lines::new(BufReader::new(File::open(file).await.map_err(failed)?), LINE_BYTES_MAX);
     let mut operator = Operator::connect(socket).await.map_err(ImportError::NoDaemon)?;
@@ -53,13 +66,22 @@ pub async fn import(file: &Path, socket: &Path, out: &mut impl Write) -> Result<
         match taken {
             Ok(()) => imported.taken += 1,
             Err(reason) => {
-                imported.refused += 1;
-                writeln!(out, "line {}: {reason}", rows.line()).map_err(ImportError::Print)?;
+                imported.refused_count += 1;
+                let line = rows.line();
+                if !json {
+                    writeln!(out, "line {line}: {reason}").map_err(ImportError::Print)?;
+                } else if imported.refused.len() < REFUSED_LISTED_MAX {
+                    imported.refused.push(RefusedRow { line, reason });
+                }
             }
         }
     }
-    let Imported { taken, refused } = imported;
-    writeln!(out, "{taken} rows taken, {refused} refused").map_err(ImportError::Print)?;
+    if json {
+        writeln!(out, "{}", json!(imported)).map_err(ImportError::Print)?;
+    } else {
+        let Imported { taken, refused_count, .. } = imported;
+        writeln!(out, "{taken} rows taken, {refused_count} refused").map_err(ImportError::Print)?;
+    }
     Ok(imported)
 }
 
@@ -71,7 +93,7 @@ async fn hand_over(row: &[u8], line: u64, operator: &mut Operator) -> Result<Res
     };
     match operator.ask(&OperatorCommand::AccessImport { evidence }).await {
         Ok(_) => Ok(Ok(())),
-        Err(error @ OperatorError::Refused { .. }) => Ok(Err(error.to_string())),
+        Err(OperatorError::Refused { message, hint }) => Ok(Err(format!("{message} (hint: {hint})"))),
         Err(source) => Err(ImportError::Daemon { row: line, source }),
     }
 }
@@ -119,14 +141,19 @@ mod tests {
             addresses
         };
         let import = async {
-            let mut out = Vec::new();
-            let imported = import(&file, &socket, &mut out).await.unwrap();
+            let (mut text, mut object) = (Vec::new(), Vec::new());
+            for (json, out) in [(false, &mut text), (true, &mut object)] {
+                let imported = import(&file, &socket, json, out).await.unwrap();
+                assert_eq!((imported.taken, imported.refused_count, imported.exit_status()), (2, 3, 1));
+            }
             shutdown.cancel();
-            (imported, String::from_utf8(out).unwrap())
+            (String::from_utf8(text).unwrap(), serde_json::from_slice::<serde_json::Value>(&object).unwrap())
         };
-        let ((), addresses, (imported, out)) = tokio::join!(server, daemon, import);
-        assert_eq!(addresses, ["203.0.113.7", "2001:db8::7"], "in order");
-        assert_eq!((imported, imported.exit_status()), (Imported { taken: 2, refused: 3 }, 1));
+        let ((), addresses, (out, object)) = tokio::join!(server, daemon, import);
+        assert_eq!(addresses[..2], ["203.0.113.7", "2001:db8::7"], "in order");
+        assert_eq!((&object["taken"], &object["refused_count"]), (&json!(2), &json!(3)));
+        assert_eq!(object["refused"][2]["line"], json!(5));
+        assert!(object["refused"][2]["reason"].as_str().unwrap().contains("account other"), "{object}");
         for part in
             ["line 3: address is not an IP", "line 4: source", "line 5: account other", "2 rows taken, 3 refused"]
         {
@@ -139,7 +166,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rows.jsonl");
         std::fs::write(&file, ROWS).unwrap();
-        let error = import(&file, &folder.path().join("none.sock"), &mut Vec::new()).await.unwrap_err();
+        let error = import(&file, &folder.path().join("none.sock"), false, &mut Vec::new()).await.unwrap_err();
         assert!(error.to_string().contains("countersign run"), "{error}");
     }
 }

@@ -11,6 +11,7 @@ use crate::inlet::operator::{OperatorCommand, OperatorError, ask};
 use crate::kernel::account::Status;
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentId, IncidentState, Notice};
+use crate::kernel::shared::{ChannelFault, ChannelState, ChannelStatus};
 use crate::words;
 
 #[derive(Debug, Subcommand)]
@@ -38,14 +39,22 @@ pub enum Ask {
 pub enum AskError {
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    #[error(
+        "there is nothing to pair: no Telegram is configured\nhint: add [telegram] to the configuration, and start countersign again"
+    )]
+    NoTelegram,
     #[error("the daemon's answer cannot be read: {0}\nhint: are the daemon and this command of the same version?")]
     Answer(#[from] serde_json::Error),
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
 }
 
-/// Asks and prints. The exit status is 1 where the answer is a finding: blind, or an incident that is open.
+/// Asks and prints. The exit status is 1 where the answer is a finding: blind, a channel that does not reach anybody,
+/// or an incident that is open.
 pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write) -> Result<u8, AskError> {
+    if matches!(command, Ask::Pair) && config.telegram.is_none() {
+        return Err(AskError::NoTelegram);
+    }
     let question = match &command {
         Ask::Status => OperatorCommand::Status,
         Ask::Incidents => OperatorCommand::Incidents,
@@ -58,8 +67,10 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
     let (text, finding) = match command {
         Ask::Status => {
             let status: Status = field(&answer, "status")?;
-            let finding = status.open_incidents > 0 || status.sight == Sight::Blind;
-            (words::status(&status) + &channels(&answer), finding)
+            let channels: Vec<ChannelStatus> = field(&answer, "channels")?;
+            let reached = !channels.is_empty() && channels.iter().all(is_sound);
+            let finding = status.open_incidents > 0 || status.sight == Sight::Blind || !reached;
+            (words::status(&status) + &told(&channels), finding)
         }
         Ask::Incidents => {
             let notices: Vec<Notice> = field(&answer, "incidents")?;
@@ -86,17 +97,76 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
     Ok(u8::from(finding))
 }
 
-fn channels(answer: &Value) -> String {
-    let Some(channels) = answer["channels"].as_array().filter(|channels| !channels.is_empty()) else {
-        return "channels: NONE. Alerts reach nobody: configure [telegram] or [webhook].\n".to_owned();
+/// What is held or failing is tried again and counts as down when it lasts.
+fn is_sound(channel: &ChannelStatus) -> bool {
+    let reaches = match channel.state {
+        ChannelState::Ready | ChannelState::Held { .. } | ChannelState::Failing { .. } => true,
+        ChannelState::NotPaired | ChannelState::Down { .. } => false,
     };
-    let line = |channel: &Value| {
-        let text = |name: &str| channel[name].as_str().unwrap_or("unknown").replace('_', " ");
-        format!("channel {}: {}\n", text("channel"), text("state"))
+    reaches && channel.fault.is_none()
+}
+
+fn told(channels: &[ChannelStatus]) -> String {
+    if channels.is_empty() {
+        return "channels: NONE. Alerts reach nobody: configure [telegram] or [webhook].\n".to_owned();
+    }
+    let line = |ChannelStatus { channel, state, fault }: &ChannelStatus| {
+        let state = match state {
+            ChannelState::NotPaired => "NOT PAIRED, alerts do not reach it: countersign pair".to_owned(),
+            ChannelState::Ready => "ready".to_owned(),
+            ChannelState::Held { until } => format!("asked us to wait until {until} UTC"),
+            ChannelState::Failing { since, reason } => format!("failing since {since} UTC: {reason}"),
+            ChannelState::Down { since, reason } => format!("DOWN since {since} UTC: {reason}"),
+        };
+        let fault = fault.as_ref().map(|fault| format!("  {}\n", fault_told(fault))).unwrap_or_default();
+        format!("channel {channel}: {state}\n{fault}")
     };
     channels.iter().map(line).collect()
 }
 
+fn fault_told(fault: &ChannelFault) -> String {
+    match fault {
+        ChannelFault::Conflict => {
+            "somebody else reads its updates: a second countersign, or the token is stolen".into()
+        }
+        ChannelFault::WebhookSet { host } => {
+            format!("somebody set a webhook to {host}: commands no longer reach us, the token may be stolen")
+        }
+        ChannelFault::TokenRefused => "it refuses our token: it was revoked, or is mistyped".into(),
+        ChannelFault::Unreachable { reason } => format!("commands cannot be read from it: {reason}"),
+    }
+}
+
 fn field<T: DeserializeOwned>(answer: &Value, name: &str) -> Result<T, serde_json::Error> {
     serde_json::from_value(answer[name].clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::channel::Channel;
+    use crate::kernel::time::Time;
+
+    #[test]
+    fn each_channel_is_told_as_the_daemon_sends_it_and_only_what_reaches_nobody_is_a_finding() {
+        let at = Time::from_millis(1_764_000_000_000);
+        let reason: Box<str> = "connection refused".into();
+        let cases = [
+            (ChannelState::Ready, None, true, "channel the webhook: ready\n"),
+            (ChannelState::Held { until: at }, None, true, "wait until 2025-11-24"),
+            (ChannelState::Failing { since: at, reason: reason.clone() }, None, true, ": connection refused\n"),
+            (ChannelState::Down { since: at, reason }, None, false, "DOWN since 2025-11-24"),
+            (ChannelState::NotPaired, None, false, "countersign pair"),
+            (ChannelState::Ready, Some(ChannelFault::TokenRefused), false, "ready\n  it refuses our token"),
+            (ChannelState::Ready, Some(ChannelFault::WebhookSet { host: "a.example".into() }), false, "a.example"),
+        ];
+        for (state, fault, sound, part) in cases {
+            let channel = ChannelStatus { channel: Channel::Webhook, state, fault };
+            let sent = serde_json::json!({ "channels": [channel] });
+            let channels: Vec<ChannelStatus> = field(&sent, "channels").unwrap();
+            assert_eq!(is_sound(&channels[0]), sound, "{sent}");
+            assert!(told(&channels).contains(part), "{}", told(&channels));
+        }
+        assert!(told(&[]).contains("Alerts reach nobody"));
+    }
 }

@@ -27,7 +27,9 @@ impl DecodeArgs {
         if self.file.as_os_str() == "-" {
             return decode(io::stdin().lock(), json, out);
         }
-        decode(BufReader::new(File::open(&self.file)?), json, out)
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot open {}: {error}", self.file.display()));
+        decode(BufReader::new(File::open(&self.file).map_err(named)?), json, out)
     }
 }
 

@@ -57,18 +57,24 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
     Ok(())
 }
 
-/// A token that the first SIGINT or SIGTERM cancels. A second one ends the process as it always does.
-#[expect(clippy::disallowed_methods, reason = "it waits for a signal and ends with the process")]
+/// A token that the first SIGINT or SIGTERM cancels. A second one ends the process at once: the journal is whole at any
+/// moment, and what was not on disk is the next start's gap.
+#[expect(clippy::disallowed_methods, reason = "it waits for signals for as long as the process lives, and may end it")]
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        for second in [false, true] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            token.cancel();
+            if second {
+                std::process::exit(1);
+            }
         }
-        token.cancel();
     });
     Ok(shutdown)
 }

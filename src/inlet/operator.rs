@@ -153,17 +153,17 @@ fn failure(message: &str, hint: &str) -> Value {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    #[error("no countersign answers on {} (hint: start it with `countersign run`, or name its configuration)", .0.display())]
+    #[error("no countersign answers on {}\nhint: start it with `countersign run`, or name its configuration", .0.display())]
     NotRunning(PathBuf),
-    #[error("{} may not be used by this user (hint: run the command as the user that runs countersign)", .0.display())]
+    #[error("{} may not be used by this user\nhint: run the command as the user that runs countersign", .0.display())]
     NotYours(PathBuf),
-    #[error("the connection to countersign broke (hint: did the daemon end? ask for its status)")]
+    #[error("the connection to countersign broke\nhint: did the daemon end? ask for its status")]
     Broken(#[source] io::Error),
-    #[error("countersign did not answer in time (hint: it may still do it; ask for its status)")]
+    #[error("countersign did not answer in time\nhint: it may still do it; ask for its status")]
     TimedOut,
-    #[error("the answer is no JSON (hint: are the daemon and this command of the same version?)")]
+    #[error("the answer is no JSON\nhint: are the daemon and this command of the same version?")]
     BadAnswer,
-    #[error("{message} (hint: {hint})")]
+    #[error("{message}\nhint: {hint}")]
     Refused { message: String, hint: String },
 }
 

@@ -10,11 +10,11 @@ use tokio::net::UnixListener;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    #[error("somebody is listening on {} already (hint: is countersign running? stop it, or configure another path)", .0.display())]
+    #[error("somebody is listening on {} already\nhint: is countersign running? stop it, or configure another path", .0.display())]
     Taken(PathBuf),
-    #[error("{} is there and is no socket (hint: configure another path, or move the file away)", .0.display())]
+    #[error("{} is there and is no socket\nhint: configure another path, or move the file away", .0.display())]
     NoSocket(PathBuf),
-    #[error("cannot listen on {} (hint: its folder must exist and be writable for this user)", path.display())]
+    #[error("cannot listen on {}\nhint: its folder must exist and be writable for this user", path.display())]
     Listen { path: PathBuf, source: io::Error },
 }
 

@@ -7,3 +7,4 @@
 pub mod record;
 pub mod sqlite;
 pub mod reader;
+pub mod restore;

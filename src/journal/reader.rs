@@ -65,33 +65,39 @@ fn head_before(connection: &Connection, chain: &str, from: u64) -> Result<Hash, 
     Ok(head.unwrap_or(NO_HASH))
 }
 
-/// Where the latest snapshot begins: its rows, one for each chain, were written together and end with the shared one.
-pub fn last_snapshot(connection: &Connection) -> Result<u64, JournalError> {
+/// The rows of the latest snapshot that ends before `before`, from the first to the last: one for each chain, written
+/// together, the shared one at the end.
+pub fn snapshot_before(connection: &Connection, before: u64) -> Result<Option<(u64, u64)>, JournalError> {
     let is_snapshot = format!("substr(body, 1, {}) = '{SNAPSHOT_START}'", SNAPSHOT_START.len());
-    let select = format!("SELECT MAX(seq) FROM record WHERE {is_snapshot} AND chain = '{SHARED_CHAIN}'");
-    let Some(mut from) = connection.query_row(&select, [], |row| row.get::<_, Option<i64>>(0))? else { return Ok(1) };
+    let select = format!("SELECT MAX(seq) FROM record WHERE {is_snapshot} AND chain = '{SHARED_CHAIN}' AND seq < ?1");
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
+    let Some(last) = connection.query_row(&select, [before], |row| row.get::<_, Option<i64>>(0))? else {
+        return Ok(None);
+    };
+    let mut first = last;
     let select = format!("SELECT COUNT(*) FROM record WHERE seq = ?1 AND {is_snapshot}");
-    while connection.query_row(&select, [from - 1], |row| row.get::<_, i64>(0))? == 1 {
-        from -= 1;
+    while connection.query_row(&select, [first - 1], |row| row.get::<_, i64>(0))? == 1 {
+        first -= 1;
     }
-    Ok(u64::try_from(from).unwrap_or(1))
+    Ok(Some((first.unsigned_abs(), last.unsigned_abs())))
 }
 
 fn record(row: &Row<'_>) -> Result<(Record, Hash), JournalError> {
-    let seq: i64 = row.get("seq")?;
-    let seq = u64::try_from(seq).unwrap_or(0);
-    let version: i64 = row.get("version")?;
-    if version != VERSION {
-        return Err(JournalError::Broken { seq, detail: format!("it is of version {version}, not {VERSION}") });
+    let seq = row.get::<_, i64>("seq").ok().and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0);
+    // A column of another type or length is damage of this row, whatever SQLite calls it.
+    let broken = |cause: rusqlite::Error| JournalError::Broken { seq, detail: cause.to_string() };
+    let found: i64 = row.get("version").map_err(broken)?;
+    if found != VERSION {
+        return Err(JournalError::Version { seq, found });
     }
     let record = Record {
         seq,
-        chain: row.get::<_, String>("chain")?.into(),
-        at: Time::from_micros(row.get("at")?),
-        body: row.get("body")?,
-        effects: row.get("effects")?,
+        chain: row.get::<_, String>("chain").map_err(broken)?.into(),
+        at: Time::from_micros(row.get("at").map_err(broken)?),
+        body: row.get("body").map_err(broken)?,
+        effects: row.get("effects").map_err(broken)?,
     };
-    Ok((record, row.get("hash")?))
+    Ok((record, row.get("hash").map_err(broken)?))
 }
 
 /// Every row of a file, checked from the first to the last.

@@ -2,6 +2,7 @@
 //! ran. There is no timer: a lone row is on disk after one sync, and a burst shares it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,28 +21,42 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("the journal {path:?} cannot be opened: {cause}")]
+    #[error("the journal {} cannot be made or written: {source}\nhint: is it the file of the user that runs countersign?", path.display())]
+    Make { path: PathBuf, source: std::io::Error },
+    #[error("the journal {} cannot be opened: {cause}", path.display())]
     Open { path: PathBuf, cause: rusqlite::Error },
     #[error(
-        "the journal {path:?} is written by another countersign; hint: stop that one, or give this one another `journal` folder"
+        "row {seq} of the journal is of version {found}, and this countersign reads version {VERSION}\n\
+         hint: run the countersign that wrote it, or begin with another `data` folder"
     )]
-    Locked { path: PathBuf },
-    #[error("the journal {path:?} has rows of version {found}, and this countersign reads version {VERSION}")]
-    Version { path: PathBuf, found: i64 },
+    Version { seq: u64, found: i64 },
     #[error("the journal could not be read: {0}")]
     Read(#[from] rusqlite::Error),
+    #[error("the broken journal {} cannot be set aside: {source}\nhint: move it away by hand, and keep it", path.display())]
+    SetAside { path: PathBuf, source: std::io::Error },
     #[error("row {seq} of the journal is broken: {detail}")]
     Broken { seq: u64, detail: String },
 }
 
+impl JournalError {
+    /// The file itself is damaged. A full disk or a wrong permission says nothing about it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Broken { .. } => true,
+            Self::Open { cause, .. } | Self::Read(cause) => matches!(
+                cause.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+            ),
+            Self::Make { .. } | Self::Version { .. } | Self::SetAside { .. } => false,
+        }
+    }
+}
+
 /// Opens the file for writing, makes it if there is none, and takes the only writer's place.
 pub fn open(path: &Path) -> Result<Connection, JournalError> {
-    let failed = |cause: rusqlite::Error| match cause.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
-            JournalError::Locked { path: path.to_owned() }
-        }
-        _ => JournalError::Open { path: path.to_owned(), cause },
-    };
+    let failed = |cause| JournalError::Open { path: path.to_owned(), cause };
+    // The trading history is its owner's alone; SQLite gives its other files the mode of this one.
+    make_private(path).map_err(|source| JournalError::Make { path: path.to_owned(), source })?;
     let connection = Connection::open(path).map_err(failed)?;
     connection
         .execute_batch(
@@ -59,6 +74,12 @@ pub fn open(path: &Path) -> Result<Connection, JournalError> {
         return Err(JournalError::Broken { seq: 0, detail: "SQLite did not take synchronous=FULL".to_owned() });
     }
     Ok(connection)
+}
+
+/// The journal tells what an account does, so it is made for its owner alone; SQLite gives the files beside it the
+/// same permissions.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
 /// Opens the file for reading only, beside a daemon that may be writing.

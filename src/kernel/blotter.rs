@@ -5,18 +5,19 @@
 //! the venue created under it, whichever report of it arrives first. Each look-up is by an index, so that a report
 //! costs the same with ten orders held as with ten thousand.
 
+mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::event::TagCheck;
 use crate::kernel::intent::{CancelTerms, OrderTerms, SendOutcome, Target};
 use crate::kernel::money::Dec;
-use crate::kernel::order::{Bot, ClientId, OrderId, OrderStatus, Symbol};
+use crate::kernel::order::{Bot, ClientId, OrderId, Symbol};
 use crate::kernel::pairs;
 use crate::kernel::time::Time;
-use crate::kernel::verdict::{Assurance, Difference, Placed, Verdict};
+use crate::kernel::verdict::Verdict;
 
 /// Orders held, tombstones included. At the limit the oldest closed order is forgotten, then the oldest of all, each
 /// with its intent; a forgotten order that stirs again is judged anew, so the fault is an alert too many, never one
@@ -25,8 +26,8 @@ pub const ORDERS_MAX: usize = 10_000;
 /// Announced orders and cancels held. At the limit the oldest settled one is forgotten, and the verdict on its order
 /// stands; if none is settled, the intent is refused.
 pub const INTENTS_MAX: usize = 10_000;
-/// Ids one order may have had: the venue allows ten amendments. A later one is not followed as a target.
-const ALIASES_MAX: usize = 16;
+
+pub use order::{Glimpse, Order, Sight};
 
 pub type OrderKey = (Symbol, OrderId);
 
@@ -109,120 +110,13 @@ pub enum Settled {
     Unproven,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Order {
-    pub placed: Placed,
-    /// When the placing report was made; the earliest NEW wins.
-    pub placed_at: Time,
-    pub sight: Sight,
-    pub first_seen: Time,
-    pub created_at: Time,
-    pub tag: TagCheck,
-    pub list_id: Option<i64>,
-    pub verdict: Verdict,
-    pub assurance: Option<Assurance>,
-    pub differences: Vec<Difference>,
-    /// The incident side of this order has been told.
-    pub told: bool,
-    /// Waiting ends here, whatever the bots say.
-    pub deadline: Time,
-    /// Waiting is over, and does not begin again.
-    pub waited: bool,
-    pub open: bool,
-    pub cumulative_quantity: Dec,
-    pub cumulative_quote: Dec,
-    /// The intent it was matched with has been forgotten: the verdict stands.
-    kept: bool,
-    aliases: Vec<ClientId>,
-}
-
-/// How well we know the terms that an order was placed with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sight {
-    /// From a report of something else (a fill, an expiry).
-    Aside,
-    /// The same, and a read could not settle it.
-    AsideUnread,
-    /// From a signed read, which shows the order as it is by now.
-    Read,
-    /// From the report that shows the order as it was placed.
-    AsPlaced,
-}
-
-/// One sight of an order, from a report or a read.
+/// What one more sight of an order makes to be judged again.
 #[derive(Debug)]
-pub struct Glimpse {
-    pub placed: Placed,
-    pub sight: Sight,
-    pub at: Time,
-    pub created_at: Time,
-    pub tag: TagCheck,
-    pub list_id: Option<i64>,
-    pub status: OrderStatus,
-    pub cumulative_quantity: Dec,
-    pub cumulative_quote: Dec,
-}
-
-impl Glimpse {
-    pub fn into_order(self, now: Time, wait: Duration) -> Order {
-        Order {
-            placed: self.placed,
-            placed_at: self.at,
-            sight: self.sight,
-            first_seen: now,
-            created_at: self.created_at,
-            tag: self.tag,
-            list_id: self.list_id,
-            verdict: Verdict::Pending,
-            assurance: None,
-            differences: Vec::new(),
-            told: false,
-            deadline: now + wait,
-            waited: false,
-            open: !self.status.is_terminal(),
-            cumulative_quantity: self.cumulative_quantity,
-            cumulative_quote: self.cumulative_quote,
-            kept: false,
-            aliases: Vec::new(),
-        }
-    }
-}
-
-impl Order {
-    /// What it has traded and what it still binds, in the quote asset.
-    pub fn exposure(&self) -> Dec {
-        let rest = self.placed.quantity.checked_sub(self.cumulative_quantity).filter(|rest| rest.is_positive());
-        let resting = rest.filter(|_| self.open).and_then(|rest| rest.checked_mul(self.placed.price));
-        self.cumulative_quote.checked_add(resting.unwrap_or(Dec::ZERO)).unwrap_or(self.cumulative_quote)
-    }
-
-    /// Whether its verdict rests on an intent that has been forgotten.
-    pub const fn is_kept(&self) -> bool {
-        self.kept
-    }
-
-    /// Every id it was ever seen under.
-    pub fn ids(&self) -> impl Iterator<Item = &ClientId> {
-        std::iter::once(&self.placed.client_order_id).chain(&self.aliases)
-    }
-
-    /// Takes in one more sight of the order, in whatever order they come.
-    fn take(&mut self, glimpse: Glimpse) {
-        let better = glimpse.sight > self.sight || glimpse.sight == self.sight && glimpse.at < self.placed_at;
-        if better {
-            self.placed = glimpse.placed;
-            self.placed_at = glimpse.at;
-            self.sight = glimpse.sight;
-            self.tag = glimpse.tag;
-        }
-        self.created_at = self.created_at.min(glimpse.created_at);
-        self.list_id = self.list_id.or(glimpse.list_id);
-        // Closed stays closed: a NEW that arrives after the fill does not bring the order back.
-        self.open = self.open && !glimpse.status.is_terminal();
-        self.cumulative_quantity = self.cumulative_quantity.max(glimpse.cumulative_quantity);
-        self.cumulative_quote = self.cumulative_quote.max(glimpse.cumulative_quote);
-    }
+pub struct Touched {
+    /// The order itself, and the one whose claim to an id this changed.
+    pub orders: BTreeSet<OrderKey>,
+    /// Its ids, its list or its age are other ones now: what was asked for about it may be explained by that.
+    pub identity: bool,
 }
 
 impl Announced {
@@ -354,24 +248,26 @@ impl Blotter {
 
 /// Orders.
 impl Blotter {
-    /// Takes in one sight of an order. Returns what must be judged again: the order itself, and the one whose claim
-    /// to an id this changed.
-    pub fn take(&mut self, key: &OrderKey, glimpse: Glimpse, now: Time, wait: Duration) -> BTreeSet<OrderKey> {
-        let mut touched = BTreeSet::from([key.clone()]);
+    /// Takes in one sight of an order.
+    pub fn take(&mut self, key: &OrderKey, glimpse: Glimpse, now: Time, wait: Duration) -> Touched {
+        let mut orders = BTreeSet::from([key.clone()]);
         let shown_id = glimpse.placed.client_order_id.clone();
+        let identity = |order: &Order| (order.placed.client_order_id.clone(), order.created_at, order.list_id);
+        let before = self.orders.get(key).map(identity);
         if let Some(order) = self.orders.get_mut(key) {
-            let before = (order.placed.client_order_id.clone(), order.created_at);
             order.take(glimpse);
-            let after = (order.placed.client_order_id.clone(), order.created_at);
-            if before != after {
-                touched.extend(self.unfile(before, key));
-                touched.extend(self.file(after, key));
-            }
         } else {
-            touched.extend(self.insert_order(key.clone(), glimpse.into_order(now, wait)));
+            orders.extend(self.insert_order(key.clone(), glimpse.into_order(now, wait)));
         }
-        self.note_order(key, shown_id);
-        touched
+        let after = self.orders.get(key).map(identity);
+        if let (Some((id, at, _)), Some((new_id, new_at, _))) = (before.clone(), after.clone())
+            && (&id, at) != (&new_id, new_at)
+        {
+            orders.extend(self.unfile((id, at), key));
+            orders.extend(self.file((new_id, new_at), key));
+        }
+        let aliased = self.note_order(key, shown_id);
+        Touched { orders, identity: aliased || before != after }
     }
 
     /// Returns the order that no longer holds its id because of this one.
@@ -384,20 +280,20 @@ impl Blotter {
         displaced
     }
 
-    /// Keeps the indexes by id, list and end in step with the order.
-    fn note_order(&mut self, key: &OrderKey, shown_id: ClientId) {
-        let Some(order) = self.orders.get_mut(key) else { return };
+    /// Keeps the indexes by id, list and end in step with the order. `true` if it was seen under one more id.
+    fn note_order(&mut self, key: &OrderKey, shown_id: ClientId) -> bool {
+        let Some(order) = self.orders.get_mut(key) else { return false };
         if let Some(list) = order.list_id {
             self.lists.entry(list).or_default().insert(key.clone());
         }
         if !order.open {
             self.closed_age.insert((order.first_seen, key.clone()));
         }
-        let known = order.ids().any(|id| *id == shown_id);
-        if !known && order.aliases.len() < ALIASES_MAX {
-            order.aliases.push(shown_id.clone());
+        let news = order.note_id(&shown_id);
+        if news {
             self.aliases.insert((key.0.clone(), shown_id), key.clone());
         }
+        news
     }
 
     pub fn close(&mut self, key: &OrderKey) {

@@ -98,6 +98,11 @@ impl BotState {
     /// Notes that the bot spoke; returns the nonce that its sequence has reached.
     pub fn hear(&mut self, now: Time, record: &IntentRecord, missing: u64) -> Option<Time> {
         self.missing = self.missing.saturating_add(missing);
+        // What was given up on its way, and is told again under a new number, is missing no more.
+        let came = |seq| self.answers.iter().any(|(known, ..)| *known == seq);
+        if record.supersedes.is_some_and(|seq| !came(seq)) {
+            self.missing = self.missing.saturating_sub(1);
+        }
         self.last_seq = record.seq;
         self.heard_at = Some(now);
         self.watermark = self.watermark.max(record.nonce.filter(|nonce| *nonce <= now));
@@ -116,4 +121,40 @@ impl BotState {
 fn same_content(before: &IntentRecord, again: &IntentRecord) -> bool {
     let again = IntentRecord { nonce: before.nonce, ..again.clone() };
     *before == again
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::intent::IntentBody;
+    use crate::kernel::order::Account;
+
+    #[test]
+    fn a_record_told_again_is_not_missing() {
+        let now = Time::from_millis(1_000);
+        let mut bot = BotState::default();
+        for (seq, supersedes, missing) in [
+            (1, None, 0),
+            // 2 and 3 were on their way when the connection broke; 4 and 5 tell them again, 7 tells again what came.
+            (4, Some(2), 1),
+            (5, Some(3), 0),
+            (7, Some(5), 1),
+        ] {
+            let record = IntentRecord {
+                account: Account::new("main"),
+                bot: Bot::new("grid"),
+                seq,
+                at: now,
+                nonce: None,
+                supersedes,
+                strategy: None,
+                owner: None,
+                body: IntentBody::Heartbeat { egress: None },
+            };
+            let Turn::Next { missing: before } = bot.turn(&record) else { panic!("{seq} is next") };
+            bot.hear(now, &record, before);
+            bot.remember(record, Ok(Registered { client_order_ids: Vec::new() }));
+            assert_eq!(bot.missing, missing, "after {seq}");
+        }
+    }
 }

@@ -89,6 +89,10 @@ pub enum Fault {
     Unjournalled {
         effect: EffectId,
     },
+    /// Nothing has reached the disk for this long; intents are not acknowledged meanwhile.
+    DiskStalled {
+        for_ms: u64,
+    },
     BrokenJournal {
         detail: Box<str>,
     },

@@ -1,6 +1,6 @@
 //! Exact decimals for money and quantities: the only file that names the decimal library.
 //!
-//! Invariant: a `Dec` that was parsed has at most 20 integer and 18 fractional digits, so a product of two is
+//! Invariant: a `Dec` that came from outside has at most 20 integer and 18 fractional digits, so a product of two is
 //! exact in 256 bits. There is no division and there are no floats; what could not be exact is `None`.
 
 use std::fmt;
@@ -12,6 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const INTEGER_DIGITS_MAX: usize = 20;
 const FRACTION_DIGITS_MAX: usize = 18;
+/// More than 256 bits can hold.
+const EXACT_DIGITS_MAX: usize = 78;
 
 /// A decimal number, compared by value: `1.0` equals `1.00000000`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +78,12 @@ impl FromStr for Dec {
     type Err = DecError;
 
     fn from_str(text: &str) -> Result<Self, DecError> {
+        Self::read(text, INTEGER_DIGITS_MAX, FRACTION_DIGITS_MAX)
+    }
+}
+
+impl Dec {
+    fn read(text: &str, integer_max: usize, fraction_max: usize) -> Result<Self, DecError> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let (integer, fraction) = match digits.split_once('.') {
             Some((_, "")) => return Err(DecError::Grammar),
@@ -86,11 +94,12 @@ impl FromStr for Dec {
         if integer.is_empty() || !all_digits(integer) || !all_digits(fraction) {
             return Err(DecError::Grammar);
         }
-        if integer.len() > INTEGER_DIGITS_MAX || fraction.len() > FRACTION_DIGITS_MAX {
+        if integer.len() > integer_max || fraction.len() > fraction_max {
             return Err(DecError::TooLong);
         }
         let value = D256::from_str(text, Context::default()).map_err(|_| DecError::Grammar)?;
-        Ok(Self(if value.is_zero() { D256::ZERO } else { value }))
+        let value = exact(value).ok_or(DecError::TooLong)?;
+        Ok(if value.is_zero() { Self::ZERO } else { value })
     }
 }
 
@@ -125,6 +134,7 @@ impl Serialize for Dec {
     }
 }
 
+/// A snapshot holds sums and products too, which are longer than what is ever read from outside.
 impl<'de> Deserialize<'de> for Dec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
@@ -134,7 +144,8 @@ impl<'de> Deserialize<'de> for Dec {
                 f.write_str("a decimal in quotes, like \"0.01\"")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Dec, E> {
-                text.parse().map_err(|error| E::custom(format_args!("{text:.60?} is not a decimal: {error}")))
+                Dec::read(text, EXACT_DIGITS_MAX, EXACT_DIGITS_MAX)
+                    .map_err(|error| E::custom(format_args!("{text:.60?} is not a decimal: {error}")))
             }
         }
         deserializer.deserialize_str(Text)

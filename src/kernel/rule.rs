@@ -317,7 +317,11 @@ impl RuleSet {
             rulings.push(Ruling {
                 rule: "floor",
                 headline,
-                priority: Priority::Warning,
+                priority: if facts.verdict().is_some_and(Verdict::is_stranger) {
+                    Priority::Critical
+                } else {
+                    Priority::Warning
+                },
                 cause: if facts.verdict().is_some_and(Verdict::is_stranger) {
                     Cause::Stranger
                 } else {

@@ -20,14 +20,13 @@ use crate::kernel::event::EffectId;
 use crate::kernel::incident::{IncidentId, IncidentState, Notice};
 use crate::kernel::order::Account;
 use crate::kernel::pairs;
-use crate::kernel::telling::{Card, Debt, IncidentKey, Showing, Telling};
+use crate::kernel::telling::{Card, Debt, IncidentKey, Showing};
 use crate::kernel::time::Time;
 
 /// At the limit the least of all (ended, then acknowledged, then the lowest priority, then the oldest) is no longer
 /// followed, and the channels say so.
 const CARDS_MAX: usize = 500;
-/// Ended and told: a late echo of one of these is not told again, a late addition changes its message. At the limit
-/// the oldest is forgotten.
+/// Ended and told: a late echo of one of these, or another line of it, is not told again. At the limit the oldest is forgotten.
 const CLOSED_MAX: usize = 256;
 /// Sentences waiting for one channel; at the limit the newest is left out, and the next one says how many were.
 const TEXTS_MAX: usize = 20;
@@ -112,15 +111,15 @@ pub enum Show {
 }
 
 /// How a channel fares, for status and the board.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelStatus {
     pub channel: Channel,
     pub state: ChannelState,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<ChannelFault>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ChannelState {
     NotPaired,
@@ -145,7 +144,7 @@ pub struct Shared {
     lanes: BTreeMap<Channel, Lane>,
     #[serde(with = "pairs")]
     cards: BTreeMap<IncidentKey, Card>,
-    closed: VecDeque<Closed>,
+    closed: VecDeque<(IncidentKey, u64)>,
     operators: Operators,
     told: ToldThisHour,
     numbers: u64,
@@ -161,14 +160,6 @@ struct Lane {
     /// The last post was refused as formatted: the next goes as plain text.
     plain: bool,
     fault: Option<ChannelFault>,
-}
-
-/// Ended, and told: its messages are still known, so that what is added to it later changes them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Closed {
-    key: IncidentKey,
-    revision: u64,
-    tellings: BTreeMap<Channel, Telling>,
 }
 
 /// The one post under way.
@@ -304,20 +295,22 @@ impl Shared {
         let key = IncidentKey::of(&notice);
         if let Some(card) = self.cards.get_mut(&key) {
             if notice.revision > card.notice.revision {
-                card.take(notice);
+                card.renew(notice);
             }
             return;
         }
-        let closed = self.closed.iter().position(|closed| closed.key == key);
-        if closed.is_some_and(|place| notice.revision <= self.closed[place].revision) {
-            return;
+        if let Some(place) = self.closed.iter().position(|(closed, _)| *closed == key) {
+            let revision = &mut self.closed[place].1;
+            // What was told as ended and gained a line is no news; what is open again is.
+            if notice.state == IncidentState::Ended {
+                *revision = notice.revision.max(*revision);
+            }
+            if notice.revision <= *revision {
+                return;
+            }
+            self.closed.remove(place);
         }
-        let mut card = Card::new(notice);
-        if let Some(closed) = closed.and_then(|place| self.closed.remove(place)) {
-            card.tellings = closed.tellings;
-            card.quiet_at = card.quiet_at.max(Some(closed.revision));
-        }
-        self.cards.insert(key, card);
+        self.cards.insert(key, Card::new(notice));
         if self.cards.len() > CARDS_MAX {
             self.stop_following_the_least(now);
         }
@@ -352,7 +345,7 @@ impl Shared {
         }
         let over = |card: &mut Card| channels.iter().all(|channel| card.is_over(*channel));
         for (key, card) in self.cards.extract_if(.., |_, card| over(card)) {
-            self.closed.push_back(Closed { key, revision: card.notice.revision, tellings: card.tellings });
+            self.closed.push_back((key, card.notice.revision));
         }
         let too_many = self.closed.len().saturating_sub(CLOSED_MAX);
         self.closed.drain(..too_many);

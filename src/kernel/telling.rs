@@ -32,10 +32,10 @@ impl IncidentKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Card {
     pub notice: Notice,
+    /// The revision with which it was last opened: the first, or the one after an acknowledgement. Each channel owes a
+    /// message of its own for it, whether the acknowledgement was ever shown there or not.
+    pub opened: u64,
     pub tellings: BTreeMap<Channel, Telling>,
-    /// The last revision in which it was acknowledged or had ended: what comes after it is news, even if nobody was
-    /// shown that revision.
-    pub quiet_at: Option<u64>,
     /// An acknowledgement handed to the account and not yet seen in a notice: handed over again after a restart.
     pub acknowledging: Option<Acknowledging>,
 }
@@ -54,6 +54,8 @@ pub(crate) struct Telling {
     pub number: Option<u64>,
     pub message: Option<MessageId>,
     pub shown: Option<Shown>,
+    /// The revision that the last new message showed.
+    pub rung_new: u64,
     /// The revision of a post that may have been delivered without our knowing it.
     pub uncertain: Option<u64>,
     pub reminders: u32,
@@ -92,13 +94,13 @@ pub(crate) enum Debt {
 
 impl Card {
     pub(crate) fn new(notice: Notice) -> Self {
-        let quiet_at = (notice.state != IncidentState::Open).then_some(notice.revision);
-        Self { notice, tellings: BTreeMap::new(), quiet_at, acknowledging: None }
+        Self { opened: notice.revision, notice, tellings: BTreeMap::new(), acknowledging: None }
     }
 
-    pub(crate) fn take(&mut self, notice: Notice) {
-        if notice.state != IncidentState::Open {
-            self.quiet_at = Some(notice.revision);
+    /// The incident as it is now.
+    pub(crate) fn renew(&mut self, notice: Notice) {
+        if self.notice.state != IncidentState::Open && notice.state == IncidentState::Open {
+            self.opened = notice.revision;
         }
         self.notice = notice;
         self.acknowledging = None;
@@ -117,8 +119,7 @@ impl Card {
             return vec![(Debt::New, self.urgency_of_new(), Time::EPOCH)];
         };
         let open = notice.state == IncidentState::Open;
-        let was_quiet = self.quiet_at.is_some_and(|revision| revision >= shown.revision);
-        if open && (notice.priority > shown.priority || was_quiet) {
+        if open && (notice.priority > shown.priority || telling.rung_new < self.opened) {
             return vec![(Debt::New, self.urgency_of_new(), Time::EPOCH)];
         }
         let mut debts = Vec::new();
@@ -152,6 +153,7 @@ impl Card {
         let rang = match debt {
             Debt::New => {
                 telling.reminders = 0;
+                telling.rung_new = showing.revision;
                 telling.end_told = showing.state == IncidentState::Ended;
                 telling.message = message;
                 true

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::kernel::money::Dec;
@@ -47,11 +48,13 @@ impl Bot {
         Ok(bot)
     }
 
-    /// Trades a round every `pause`: a limit order that fills, a market order, a resting order that is cancelled.
-    pub async fn trade(&mut self, pause: Duration, rounds: Option<u32>) -> Result<(), BotError> {
-        let mut round = 0;
-        while rounds.is_none_or(|rounds| round < rounds) {
-            let symbol = SYMBOLS[usize::from(round % 2 == 1)];
+    /// Trades whole rounds until it is told to end: a limit order that fills, a market order, and a resting order that is
+    /// cancelled, with a pause after each.
+    pub async fn trade(&mut self, pause: Duration, until: &CancellationToken) -> Result<(), BotError> {
+        for symbol in SYMBOLS.into_iter().cycle() {
+            if until.is_cancelled() {
+                break;
+            }
             let quantity = if symbol == "BTCUSDT" { "0.002" } else { "0.05" };
             let price = self.exchange.last_price(symbol).await?;
             let near = priced(&price, "1.004").ok_or(BotError::Price(symbol))?;
@@ -64,13 +67,12 @@ impl Bot {
             self.beat_for(pause).await?;
             self.cancel(symbol, &resting).await?;
             self.beat_for(pause).await?;
-            round += 1;
         }
         Ok(())
     }
 
-    /// Only heartbeats: the bot is alive, and has nothing more to do.
-    pub async fn beat_for(&mut self, span: Duration) -> Result<(), BotError> {
+    /// Only heartbeats: the bot is alive, and has nothing to do.
+    async fn beat_for(&mut self, span: Duration) -> Result<(), BotError> {
         let ends = tokio::time::Instant::now() + span;
         while tokio::time::Instant::now() < ends {
             self.say(json!({ "kind": "heartbeat" }), self.seq).await?;

@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::demo::bot::Bot;
@@ -48,6 +49,8 @@ const SCREEN: usize = 1_024;
 /// An incident that has not changed for this long is drawn whole again.
 const SETTLED_AFTER: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_secs(3);
+const JUDGE_EVERY: Duration = Duration::from_millis(500);
+const LAST_REPORT_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -165,59 +168,69 @@ async fn play<W: Write>(
     let mut bot = Bot::connect(&stage.bound.intake_socket, stage.client(BOT_AGENT)?).await?;
     let bot_ends = CancellationToken::new();
     let until = bot_ends.clone();
-    let trading = tokio::spawn(async move {
-        tokio::select! {
-            biased;
-            () = until.cancelled() => {}
-            traded = bot.trade(PAUSE, None) => traded?,
-        }
-        // A round that was cut short may have an order on its way: its result is what the next beats wait for.
-        bot.beat_for(Duration::from_secs(2)).await
-    });
-    let thief = stage.client(THIEF_AGENT)?;
+    let trading = tokio::spawn(async move { bot.trade(PAUSE, &until).await });
     let mut seen = Seen::default();
-    let mut theft_at = tokio::time::Instant::now() + THEFT_AFTER;
-    let mut judge_at = None;
+    watch(args.once, &mut stage, &mut seen, show, shutdown).await?;
+    show.settle()?;
+    bot_ends.cancel();
+    trading.await??;
+    // The report of the bot's last order may still be on its way.
+    let judged_until = Instant::now() + LAST_REPORT_WITHIN;
+    let mut score = judge(&stage, &seen).await?;
+    while !score.is_perfect() && Instant::now() < judged_until {
+        tokio::time::sleep(JUDGE_EVERY).await;
+        score = judge(&stage, &seen).await?;
+    }
+    stage.ends.cancel();
+    while let Some(ended) = stage.tasks.join_next().await {
+        ended??;
+    }
+    Ok(score)
+}
+
+/// Shows what the watcher tells, and lets the thief in. Ends at the shutdown, or with `once` when everything was found
+/// or had its time.
+async fn watch<W: Write>(
+    once: bool,
+    stage: &mut Stage,
+    seen: &mut Seen,
+    show: &mut Show<'_, W>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let thief = stage.client(THIEF_AGENT)?;
+    let plan = Plan {
+        thin_symbol: THIN_PAIR.to_owned(),
+        orders: 4,
+        quantity: "12000".to_owned(),
+        bot_symbol: bot::SYMBOLS[0].to_owned(),
+    };
+    let mut theft_at = Instant::now() + THEFT_AFTER;
+    let mut judge_until = None;
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
+            () = shutdown.cancelled() => return Ok(()),
             Some(notice) = stage.notices.recv() => {
                 seen.note(clock::wall(), &notice);
                 show.change(*notice)?;
             }
             () = tokio::time::sleep(SETTLED_AFTER), if show.unsettled.is_some() => show.settle()?,
             _ = tick.tick() => show.tick(&stage.status().await?)?,
-            () = tokio::time::sleep_until(theft_at), if judge_at.is_none() => {
-                let plan = Plan {
-                    thin_symbol: THIN_PAIR.to_owned(),
-                    orders: 4,
-                    quantity: "12000".to_owned(),
-                    bot_symbol: bot::SYMBOLS[0].to_owned(),
-                };
+            () = tokio::time::sleep_until(theft_at), if judge_until.is_none() => {
                 let loot = steal(&thief, &plan).await?;
                 show.say(&format!("(the thief has sent {} orders)", loot.orders.len()))?;
-                theft_at = tokio::time::Instant::now() + THEFT_AGAIN_AFTER;
-                judge_at = args.once.then(|| tokio::time::Instant::now() + FOUND_WITHIN);
+                theft_at = Instant::now() + THEFT_AGAIN_AFTER;
+                judge_until = once.then(|| Instant::now() + FOUND_WITHIN);
             }
-            () = tokio::time::sleep(Duration::from_millis(500)), if judge_at.is_some() => {
-                let score = judge(&stage, &seen).await?;
-                if score.is_perfect() || judge_at.is_some_and(|at| tokio::time::Instant::now() >= at) {
-                    break;
+            () = tokio::time::sleep(JUDGE_EVERY), if judge_until.is_some() => {
+                let had_its_time = judge_until.is_some_and(|until| Instant::now() >= until);
+                if had_its_time || judge(stage, seen).await?.is_perfect() {
+                    return Ok(());
                 }
             }
         }
     }
-    show.settle()?;
-    bot_ends.cancel();
-    trading.await??;
-    let score = judge(&stage, &seen).await?;
-    stage.ends.cancel();
-    while let Some(ended) = stage.tasks.join_next().await {
-        ended??;
-    }
-    Ok(score)
 }
 
 async fn judge(stage: &Stage, seen: &Seen) -> anyhow::Result<Score> {

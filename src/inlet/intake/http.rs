@@ -38,8 +38,8 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum HttpIntakeError {
     #[error(
-        "the HTTP intake does not listen on {0}, which other hosts can reach \
-         (hint: listen on 127.0.0.1 or [::1]; nothing is encrypted here)"
+        "the HTTP intake does not listen on {0}, which other hosts can reach\nhint: \
+         listen on 127.0.0.1 or [::1]; nothing is encrypted here"
     )]
     NotLoopback(SocketAddr),
     #[error("the HTTP intake cannot tell what address it listens on")]

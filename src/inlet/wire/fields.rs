@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::inlet::wire::error::{ErrorCode, WireError};
+use crate::inlet::wire::json::Once;
 use crate::kernel::money::Dec;
 use crate::kernel::order::{ClientId, OrderId};
 use crate::kernel::time::Time;
@@ -23,8 +24,11 @@ pub(super) struct Fields {
 impl Fields {
     pub fn read(line: &[u8]) -> Result<Self, WireError> {
         match serde_json::from_slice(line) {
-            Ok(Value::Object(map)) => Ok(Self { path: String::new(), map }),
-            Ok(_) => Err(WireError::bad_json("this is JSON, but not an object")),
+            Ok(Once(Value::Object(map))) => Ok(Self { path: String::new(), map }),
+            Ok(Once(_)) => Err(WireError::bad_json("this is JSON, but not an object")),
+            Err(error) if error.is_data() => {
+                Err(WireError::new(ErrorCode::BadField, &error.to_string(), "say each key of an object once"))
+            }
             Err(error) => Err(WireError::bad_json(&format!("this is not one JSON object: {error}"))),
         }
     }
@@ -186,6 +190,6 @@ impl Fields {
 }
 
 /// What a stranger wrote is shown in part only.
-fn clipped(text: &str) -> String {
+pub(super) fn clipped(text: &str) -> String {
     text.chars().take(40).collect()
 }

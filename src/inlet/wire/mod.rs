@@ -10,6 +10,7 @@
 
 mod error;
 mod fields;
+mod json;
 mod order;
 pub mod reply;
 
@@ -116,17 +117,24 @@ fn read_fields(mut fields: Fields, keys: &TagKeys, now: Time) -> Result<Said, Wi
 pub fn read_access(line: &[u8]) -> Result<AccessEvidence, WireError> {
     let mut fields = Fields::read(line)?;
     version(&mut fields)?;
-    let source = fields.word("source", |word| match word {
-        "venue" => Some(AccessSource::Venue),
-        "mail" => Some(AccessSource::Mail),
-        "host" => Some(AccessSource::Host),
-        _ => None,
-    })?;
+    let source = fields.name("source")?.ok_or_else(|| fields.missing("source"))?;
+    let source = match &*source {
+        "venue" => AccessSource::Venue,
+        "mail" => AccessSource::Mail,
+        "host" => AccessSource::Host,
+        _ => {
+            return Err(fields.bad(
+                "source",
+                &format!("is {source:?}, which is none of its words"),
+                "venue, mail or host; a bot's own address comes with its heartbeats",
+            ));
+        }
+    };
     let evidence = AccessEvidence {
         account: account(&mut fields)?,
         at: fields.time("at")?,
         address: address(&mut fields, "address")?.ok_or_else(|| fields.missing("address"))?,
-        source: source.ok_or_else(|| fields.missing("source"))?,
+        source,
         action: fields.free_text("action", ACTION_LENGTH_MAX)?,
     };
     fields.finish("address evidence")?;

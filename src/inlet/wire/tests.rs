@@ -212,6 +212,25 @@ fn what_is_not_an_object_is_bad_json() {
 }
 
 #[test]
+fn a_key_that_stands_twice_is_refused_at_every_depth() {
+    let text = record("place", limit()).to_string();
+    let with = |more: &str| format!("{},{more}}}", &text[..text.len() - 1]);
+    for (more, key) in [
+        (r#""side":"SELL""#, "side"),
+        (r#""s\u0069de":"BUY""#, "side"),
+        (r#""seq":42"#, "seq"),
+        (r#""peg":{"price_type":"MARKET_PEG","price_type":"PRIMARY_PEG"}"#, "price_type"),
+        (r#""legs":[{},[{"a":{"b":1,"b":1}}]]"#, "b"),
+    ] {
+        let error = read(with(more).as_bytes(), &keys(), NOW).unwrap_err();
+        assert_eq!(error.code, ErrorCode::BadField, "{more}");
+        assert!(error.message.starts_with(&format!("{key:?} stands twice")), "{error}");
+    }
+    let row = br#"{"v":1,"account":"main","at":1764000000000,"address":"::1","address":"::2","source":"mail"}"#;
+    assert!(read_access(row).unwrap_err().message.contains("\"address\" stands twice"));
+}
+
+#[test]
 fn address_evidence_is_not_taken_from_a_bots_mouth() {
     let row = |source: &str| {
         json!({ "v": 1, "account": "main", "at": 1_764_000_000_000_i64, "address": "2001:db8::7", "source": source })
@@ -222,6 +241,7 @@ fn address_evidence_is_not_taken_from_a_bots_mouth() {
     }
     let error = read_access(row("bot_egress").as_bytes()).unwrap_err();
     assert!(error.message.contains("source is \"bot_egress\""), "{error}");
+    assert!(error.hint.contains("venue, mail or host") && error.hint.contains("heartbeats"), "{error}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::event::{Connection, FeedChange, Tags};
 use crate::kernel::incident::Priority;
+use crate::kernel::pairs;
 use crate::kernel::report::Report;
 use crate::kernel::rule::Cause;
 use crate::kernel::time::Time;
@@ -19,7 +20,7 @@ const SEEN_MAX: usize = 20_000;
 const ECHO_WITHIN: Duration = Duration::from_secs(10);
 /// A connection this young may have missed what was sent before it was subscribed.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
-const STILL_BLIND_AFTER: Duration = Duration::from_secs(60);
+pub(super) const STILL_BLIND_AFTER: Duration = Duration::from_secs(60);
 
 const BLIND_ADVICE: &[&str] = &[
     "Until sight comes back, look at the account's open orders and trades yourself.",
@@ -36,6 +37,7 @@ pub struct Seen {
     copies: BTreeMap<Box<str>, Copies>,
     order: VecDeque<Box<str>>,
     expected: VecDeque<(Time, Box<str>, Connection)>,
+    #[serde(with = "pairs")]
     pub(super) missed: BTreeMap<Connection, u64>,
 }
 
@@ -176,11 +178,14 @@ impl Kernel {
             FeedChange::Live => {
                 let was_blind = self.state.coverage.connections() == 0;
                 let gap = self.state.coverage.gain(now, connection);
-                if let Some((from, to)) = gap {
-                    let line = format!("blind from {from} to {to} UTC, {} s; comparing by REST", seconds(from, to));
-                    self.state.book.end(now, Cause::Blind, "", line);
-                    self.state.audit.after_gap();
-                }
+                let line = match gap {
+                    Some((from, to)) => {
+                        self.state.audit.after_gap();
+                        format!("blind from {from} to {to} UTC, {} s; comparing by REST", seconds(from, to))
+                    }
+                    None => "the account can be seen".to_owned(),
+                };
+                self.state.book.end(now, Cause::Blind, "", line);
                 self.state.book.end(now, Cause::KeyRefused, "", "the exchange accepts the watch key again".to_owned());
                 if was_blind {
                     self.start_audit();
@@ -211,11 +216,12 @@ impl Kernel {
     }
 
     pub(super) fn check_still_blind(&mut self) {
-        let Some(since) = self.state.coverage.blind_since else { return };
-        if self.now().since(since) < STILL_BLIND_AFTER {
-            return;
-        }
-        let line = format!("still blind, since {since} UTC");
+        let line = match self.state.coverage.blind_since {
+            _ if self.state.coverage.connections() > 0 => return,
+            Some(since) if self.now().since(since) < STILL_BLIND_AFTER => return,
+            Some(since) => format!("still blind, since {since} UTC"),
+            None => "the account has not been seen since countersign was started".to_owned(),
+        };
         let headline = "countersign has been blind for more than a minute";
         self.built_in("blind", Cause::Blind, "", Priority::Critical, headline, line, BLIND_ADVICE);
     }

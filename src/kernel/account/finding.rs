@@ -125,7 +125,7 @@ impl Kernel {
 
     /// How sure we are that an order is a stranger's, and why.
     pub(super) fn certainty(&self, verdict: Verdict, tag: TagCheck, inside: bool) -> String {
-        let missing: u64 = self.state.bots.iter().map(|(_, bot)| bot.missing).sum();
+        let missing = self.state.bots.iter().fold(0, |sum: u64, (_, bot)| sum.saturating_add(bot.missing));
         let silent = self.state.bots.iter().filter(|(_, bot)| bot.silent).count();
         let mut reason = match (verdict, tag) {
             (Verdict::Foreign, TagCheck::Absent) if self.declared.tagged_only => {

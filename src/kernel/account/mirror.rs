@@ -31,6 +31,13 @@ impl Kernel {
         }
     }
 
+    /// One order of a cancel-all has ended: the intent is seen when each has.
+    pub(super) fn mark_intent_met(&mut self, key: &IntentKey) {
+        if self.state.blotter.intents.get(key).is_some_and(|intent| self.is_met(intent)) {
+            self.mark_intent_seen(key);
+        }
+    }
+
     /// A placement is met by its order, a cancel by its target's end, for whatever reason it ended.
     fn is_met(&self, intent: &Intent) -> bool {
         match &intent.announced {

@@ -284,8 +284,10 @@ impl Kernel {
         self.wait_again();
         self.restart_intents();
         self.rejudge_passed();
-        if let Some(since) = self.state.coverage.blind_since {
-            self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC"));
+        match self.state.coverage.blind_since {
+            Some(since) => self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC")),
+            // A first start is no gap, but one that never sees anything must not stay quiet.
+            None => self.set_timer(feed::STILL_BLIND_AFTER, Timer::StillBlind),
         }
     }
 
@@ -321,6 +323,10 @@ impl Kernel {
                 let line = format!("an alert (cause {}) left before its cause was on disk", effect.cause);
                 ("unjournalled", Priority::Warning, "The journal's disk is slow or stuck", line)
             }
+            Fault::DiskStalled { for_ms } => {
+                let line = format!("nothing has reached the disk for {for_ms} ms: no intent is acknowledged");
+                ("disk_stalled", Priority::Critical, "The journal's disk takes nothing", line)
+            }
             Fault::BrokenJournal { detail } => {
                 ("broken_journal", Priority::Critical, "The journal is broken", detail.to_string())
             }
@@ -333,5 +339,27 @@ impl Kernel {
             }
         };
         self.built_in(rule, Cause::Watcher, rule, priority, headline, line, &[]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_in_the_judging_is_told_and_the_watch_goes_on() {
+        let mut kernel = Kernel::new(Account::new("main"));
+        let now = Time::from_millis(1);
+        assert_eq!(kernel.apply(now, 1, Event::Due), Vec::new());
+        kernel.caught(2, |kernel| {
+            kernel.state.now = Moment { at: now, seq: 2 };
+            kernel.ask(ReadRequest::Balances, Purpose::AuditBalances);
+            panic!("a fault of this test");
+        });
+        assert!(kernel.state.reads.is_empty(), "a read that was never let out must not be waited for");
+        let effects = kernel.apply(now, 3, Event::Due);
+        let [Effect::Tell(notice)] = &effects[..] else { panic!("one incident is told: {effects:?}") };
+        assert_eq!((&*notice.rule, notice.priority), ("judging_failed", Priority::Critical));
+        assert_eq!(kernel.apply(now, 4, Event::Due), Vec::new());
     }
 }

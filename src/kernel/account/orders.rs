@@ -105,8 +105,10 @@ impl Kernel {
         let touched = self.state.blotter.take(key, glimpse, self.now(), wait);
         let exposure = self.state.blotter.orders.get(key).map_or(Dec::ZERO, Order::exposure);
         self.state.book.follow(key, exposure);
-        touched.iter().for_each(|key| self.rejudge(key));
-        self.rejudge_requests_on(key);
+        touched.orders.iter().for_each(|key| self.rejudge(key));
+        if touched.identity {
+            self.rejudge_requests_on(key);
+        }
     }
 
     /// If the oldest order must give way while it still waits, waiting ends with it.
@@ -118,6 +120,7 @@ impl Kernel {
             order.waited = true;
             self.rejudge(&oldest);
         }
+        self.end_waiting_on(&oldest);
         self.state.blotter.forget_order(&oldest);
     }
 

@@ -168,11 +168,21 @@ impl Kernel {
             return;
         }
         let Some(oldest) = self.state.requests.age.pop_front() else { return };
-        if let Some(request) = self.state.requests.get_mut(&oldest) {
-            request.waited = true;
-            self.rejudge_request(&oldest);
-        }
+        self.end_waiting(&oldest);
         self.state.requests.remove(&oldest);
+    }
+
+    fn end_waiting(&mut self, key: &RequestKey) {
+        if let Some(request) = self.state.requests.get_mut(key) {
+            request.waited = true;
+            self.rejudge_request(key);
+        }
+    }
+
+    /// The order gives way to a new one: what was asked for about it is judged by what is known.
+    pub(super) fn end_waiting_on(&mut self, key: &OrderKey) {
+        let about: Vec<RequestKey> = self.state.requests.on(key).cloned().collect();
+        about.iter().for_each(|request| self.end_waiting(request));
     }
 
     /// Something new is known of an order: what was asked for about it, or about its list, may be explained now.
@@ -224,7 +234,7 @@ impl Kernel {
             request.matched_by.clone_from(&intent);
         }
         if let Some(intent) = intent {
-            self.mark_intent_seen(&intent);
+            self.mark_intent_met(&intent);
         }
         if verdict == Verdict::Pending {
             if self.state.pending_requests.insert(pending) {

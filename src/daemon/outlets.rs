@@ -1,0 +1,108 @@
+//! The tasks at the daemon's edge: they carry values between a socket and a queue, and choose nothing.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::daemon::parts::Parts;
+use crate::inlet::user_stream::{self, StreamConfig};
+use crate::kernel::channel::{Channel, Post, PostOutcome};
+use crate::kernel::event::{EffectId, ReadOutcome, ReadRequest};
+use crate::kernel::shared::SharedEvent;
+use crate::outlet::exchange::Exchange;
+use crate::outlet::telegram::TelegramOutlet;
+use crate::outlet::webhook::WebhookOutlet;
+
+const READS_AT_ONCE: usize = 4;
+
+pub(super) fn stream_task(
+    config: &Config,
+    parts: &Parts,
+    first_connection: u64,
+    events: mpsc::Sender<user_stream::StreamEvent>,
+    clock: &Arc<Clock>,
+    shutdown: CancellationToken,
+) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    let accounts = vec![(config.declared.account.clone(), Arc::clone(&parts.credential))];
+    let exchange = &config.exchange;
+    let mut stream =
+        StreamConfig::new(&exchange.ws_url, &exchange.rest_url, accounts, Arc::clone(&parts.tls), parts.http.clone());
+    stream.first_connection = first_connection;
+    stream.seed = clock.now().micros().unsigned_abs();
+    let clock = Arc::clone(clock);
+    async move {
+        user_stream::run(stream, events, move || clock.now(), shutdown).await;
+        Ok(())
+    }
+}
+
+/// Makes the reads that the kernel asks for, a few at a time.
+pub(super) fn reads_task(
+    config: &Config,
+    parts: &Parts,
+    mut requests: mpsc::Receiver<(EffectId, ReadRequest)>,
+    outcomes: mpsc::Sender<(EffectId, ReadOutcome)>,
+    clock: &Arc<Clock>,
+    shutdown: CancellationToken,
+) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    let exchange =
+        Arc::new(Exchange::new(&config.exchange.rest_url, Arc::clone(&parts.credential), parts.http.clone()));
+    let clock = Arc::clone(clock);
+    async move {
+        let mut under_way = JoinSet::new();
+        // At the end a read under way is let go: the next start asks again for what is not answered.
+        while let Some(Some((effect, request))) = shutdown.run_until_cancelled(requests.recv()).await {
+            while under_way.len() >= READS_AT_ONCE {
+                under_way.join_next().await;
+            }
+            let (exchange, outcomes, clock) = (Arc::clone(&exchange), outcomes.clone(), Arc::clone(&clock));
+            under_way.spawn(async move {
+                let outcome = exchange.read(&request, &|| clock.now()).await;
+                outcomes.send((effect, outcome)).await.is_ok()
+            });
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn telegram_task(
+    outlet: TelegramOutlet,
+    mut posts: mpsc::Receiver<(EffectId, Post)>,
+    outcomes: mpsc::Sender<SharedEvent>,
+) -> Result<(), String> {
+    while let Some((effect, post)) = posts.recv().await {
+        let outcome = match &post {
+            Post::Telegram(post) => outlet.post(post).await,
+            Post::Webhook(_) => wrong_channel(Channel::Telegram),
+        };
+        if outcomes.send(SharedEvent::Posted { effect, outcome }).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn webhook_task(
+    outlet: WebhookOutlet,
+    mut posts: mpsc::Receiver<(EffectId, Post)>,
+    outcomes: mpsc::Sender<SharedEvent>,
+) -> Result<(), String> {
+    while let Some((effect, post)) = posts.recv().await {
+        let outcome = match &post {
+            Post::Webhook(post) => outlet.post(post, clock::wall()).await,
+            Post::Telegram(_) => wrong_channel(Channel::Webhook),
+        };
+        if outcomes.send(SharedEvent::Posted { effect, outcome }).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn wrong_channel(channel: Channel) -> PostOutcome {
+    PostOutcome::Failed { reason: format!("the post is not for {channel}").into(), permanent: true }
+}

@@ -1,0 +1,108 @@
+//! Everything that needs a secret or a certificate, built before anything is bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+
+use crate::config::Config;
+use crate::daemon::DaemonError;
+use crate::inlet::intake::BotAccess;
+use crate::outlet::telegram;
+use crate::outlet::webhook::WebhookOutlet;
+use crate::secret::Reference;
+use crate::tag::TagKeys;
+use crate::tag::mac::{KeyOwner, TagKey};
+use crate::tls;
+use crate::venue::binance::ApiCredential;
+
+/// teloxide's client for polls must outlast the poll.
+const POLL_WITHIN: Duration = Duration::from_secs(60);
+
+pub(super) struct Parts {
+    pub tags: Arc<TagKeys>,
+    pub credential: Arc<ApiCredential>,
+    pub tls: Arc<rustls::ClientConfig>,
+    pub http: reqwest::Client,
+    pub telegram: Option<TelegramParts>,
+    pub webhook: Option<WebhookOutlet>,
+    pub bots: Vec<BotAccess>,
+    pub access_token: Option<SecretString>,
+}
+
+pub(super) struct TelegramParts {
+    pub posts: teloxide::Bot,
+    pub polls: teloxide::Bot,
+    pub code_key: SecretSlice<u8>,
+}
+
+impl Parts {
+    pub fn load(config: &Config) -> Result<Self, DaemonError> {
+        let load = |reference: &Reference| reference.load(&config.folder);
+        let setting = |error: &dyn std::fmt::Display| DaemonError::Setting(error.to_string());
+        let exchange = &config.exchange;
+        let ca_file = exchange.ca_file.as_ref().map(|path| config.folder.join(path));
+        let tls = tls::client_config(ca_file.as_deref()).map_err(|error| setting(&error))?;
+        let http = tls::http_client(&tls).map_err(|error| setting(&error))?;
+        let credential = ApiCredential::new(load(&exchange.api_key)?, load(&exchange.api_secret)?)
+            .map_err(|error| setting(&error))?;
+        let mut bots = Vec::with_capacity(config.bots.len());
+        for bot in &config.bots {
+            let token = bot.token.as_ref().map(load).transpose()?;
+            bots.push(BotAccess { bot: bot.bot.clone(), uids: bot.uids.clone(), token });
+        }
+        let telegram = match &config.telegram {
+            None => None,
+            Some(table) => {
+                let api = table.api.parse().map_err(|error| DaemonError::Setting(format!("telegram.api: {error}")))?;
+                let api: reqwest::Url = api;
+                let token = load(&table.token)?;
+                let patient = tls::http_client_within(&tls, POLL_WITHIN).map_err(|error| setting(&error))?;
+                Some(TelegramParts {
+                    posts: telegram::bot(&token, api.clone(), http.clone()),
+                    polls: telegram::bot(&token, api, patient),
+                    code_key: secret_bytes(&load(&table.code_secret)?),
+                })
+            }
+        };
+        let webhook = match &config.webhook {
+            None => None,
+            Some(table) => {
+                let url = table.url.parse().map_err(|error| DaemonError::Setting(format!("webhook.url: {error}")))?;
+                Some(WebhookOutlet::new(http.clone(), url, secret_bytes(&load(&table.secret)?)))
+            }
+        };
+        Ok(Self {
+            tags: Arc::new(tag_keys(config)?),
+            credential: Arc::new(credential),
+            tls,
+            http,
+            telegram,
+            webhook,
+            bots,
+            access_token: config.intake.access_token.as_ref().map(load).transpose()?,
+        })
+    }
+}
+
+fn tag_keys(config: &Config) -> Result<TagKeys, DaemonError> {
+    let setting = |error: &dyn std::fmt::Display| DaemonError::Setting(error.to_string());
+    let account = &config.declared.account;
+    let derive = |secret: &Reference, owner: KeyOwner<'_>, id| {
+        let secret = secret.load(&config.folder)?;
+        TagKey::derive(secret.expose_secret().as_bytes(), account, owner, id).map_err(|error| setting(&error))
+    };
+    let issuing = derive(&config.tags.secret, KeyOwner::Daemon, config.tags.key_id)?;
+    let mut others = Vec::new();
+    for bot in &config.bots {
+        if let Some((secret, id)) = &bot.tags {
+            others.push(derive(secret, KeyOwner::Bot(&bot.bot), *id)?);
+        }
+    }
+    TagKeys::new(account.clone(), "binance/spot", issuing, others, config.tags.prefixes.clone())
+        .map_err(|error| setting(&error))
+}
+
+fn secret_bytes(secret: &SecretString) -> SecretSlice<u8> {
+    secret.expose_secret().as_bytes().to_vec().into()
+}

@@ -1,0 +1,16 @@
+//! The judging, shown case by case through the kernel's public door: one desk, one story each, one `check`.
+
+mod desk;
+mod orders;
+mod replays;
+mod requests;
+mod intents;
+mod mirror;
+mod sight;
+mod comparison;
+mod incidents;
+mod capacity;
+mod packs;
+mod any_order;
+mod anything;
+mod decimals;

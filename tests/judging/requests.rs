@@ -1,0 +1,286 @@
+//! Who cancelled or amended an order, and which ends the exchange made.
+
+use countersign::kernel::event::{Issuer, TagCheck};
+use countersign::kernel::intent::{AmendTerms, CancelTerms, IntentBody, Refusal, Target};
+use countersign::kernel::order::{ExecutionType, ExpiryReason, OrderStatus, OrderType, Symbol, TimeInForce};
+use countersign::kernel::report::ExecutionReport;
+
+use crate::desk::{Desk, Shown, check, dec, id};
+
+/// A desk with one matched, open order of the bot (order 2).
+fn with_order(change: impl FnOnce(&mut Shown)) -> (Desk, Shown) {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a").with(change);
+    desk.say(order.place());
+    desk.show(order.placed());
+    desk.wait_ms(100);
+    (desk, order)
+}
+
+fn cancel(target: Target, own_id: Option<&str>) -> IntentBody {
+    IntentBody::Cancel(CancelTerms { symbol: Symbol::new("BTCUSDT"), target, client_order_id: own_id.map(id) })
+}
+
+fn amend(order: &Shown, quantity: &str, own_id: Option<&str>) -> IntentBody {
+    IntentBody::Amend(AmendTerms {
+        symbol: order.symbol.clone(),
+        target: Target::Client(order.client_id.clone()),
+        client_order_id: own_id.map(id),
+        quantity: dec(quantity),
+    })
+}
+
+const FOREIGN: &str = "order 2: matched B\n cancel 2: foreign\n foreign_cancel_or_amendment";
+
+#[test]
+fn an_announced_cancel_matches_by_its_id_by_its_target_or_as_a_cancel_all() {
+    let says = [
+        cancel(Target::Order(countersign::kernel::order::OrderId(2)), Some("c1")),
+        cancel(Target::Client(id("a")), None),
+        cancel(Target::All, None),
+    ];
+    for said in says {
+        let (mut desk, order) = with_order(|_| {});
+        desk.say(said);
+        desk.wait_ms(50);
+        desk.show(order.canceled("c1"));
+        check(&desk, "order 2: matched B\n cancel 2: matched");
+        desk.wait_ms(60_000);
+        assert!(desk.kernel.notices().iter().all(|notice| &*notice.rule == "bot_silent"));
+    }
+}
+
+#[test]
+fn a_cancel_nobody_announced_is_told() {
+    let (mut desk, order) = with_order(|_| {});
+    desk.show(order.canceled("web_1"));
+    check(&desk, "order 2: matched B\n cancel 2: pending");
+    desk.pass();
+    check(&desk, FOREIGN);
+}
+
+#[test]
+fn a_cancel_that_names_another_order_differs() {
+    let (mut desk, order) = with_order(|_| {});
+    desk.say(cancel(Target::Client(id("first")), Some("c1")));
+    desk.show(order.canceled("c1"));
+    check(&desk, "order 2: matched B\n cancel 2: divergent\n foreign_cancel_or_amendment");
+}
+
+#[test]
+fn a_cancel_by_target_is_believed_for_seconds_only() {
+    let (mut desk, order) = with_order(|_| {});
+    desk.say(cancel(Target::Client(id("a")), None));
+    desk.wait_ms(11_000);
+    desk.show(order.canceled("x"));
+    desk.pass();
+    assert!(desk.sum_up().contains("cancel 2: foreign\n"), "{}", desk.sum_up());
+}
+
+#[test]
+fn a_cancel_all_ends_what_stood_and_what_was_on_its_way() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    let (placed, all) = (desk.write(order.place()), desk.write(cancel(Target::All, None)));
+    desk.deliver(placed);
+    desk.deliver(all);
+    desk.wait_ms(20);
+    desk.show(order.placed());
+    desk.show(order.canceled("made-up"));
+    check(&desk, "order 2: matched B\n cancel 2: matched");
+    desk.wait_ms(3_000);
+    let later = desk.order(3, "b");
+    desk.say(later.place());
+    desk.show(later.placed());
+    desk.show(later.canceled("made-up-2"));
+    desk.pass();
+    assert!(desk.sum_up().contains("cancel 3: foreign\n"), "made after the cancel-all: {}", desk.sum_up());
+}
+
+#[test]
+fn cancelling_a_leg_cancels_its_list() {
+    let (mut desk, leg) = with_order(|order| order.list_id = Some(70));
+    let sibling = leg.clone().with(|order| {
+        (order.order_id, order.client_id) = (countersign::kernel::order::OrderId(3), id("b"));
+    });
+    desk.say(sibling.place());
+    // The sibling's cancel and NEW may come before anything else is known of it.
+    desk.say(leg.cancel(Some("c1")));
+    desk.show(sibling.canceled("c1"));
+    desk.show(sibling.placed());
+    desk.show(leg.canceled("c1"));
+    check(&desk, "order 2: matched B\n order 3: matched B\n cancel 2: matched\n cancel 3: matched");
+}
+
+#[test]
+fn a_late_cancel_clears_if_it_was_said_before_and_not_if_after() {
+    let (mut desk, order) = with_order(|_| {});
+    let record = desk.write(order.cancel(Some("c1")));
+    desk.wait_ms(1);
+    desk.show(order.canceled("c1"));
+    desk.wait_ms(10_000);
+    check(&desk, FOREIGN);
+    desk.deliver(record);
+    check(&desk, "order 2: matched B\n cancel 2: matched\n foreign_cancel_or_amendment ended");
+
+    let (mut desk, order) = with_order(|_| {});
+    desk.show(order.canceled("c1"));
+    desk.pass();
+    desk.say(order.cancel(Some("c1")));
+    desk.say(cancel(Target::Client(id("a")), Some("c2")));
+    check(&desk, FOREIGN);
+}
+
+#[test]
+fn a_cleared_order_does_not_end_an_incident_that_holds_a_foreign_cancel() {
+    let (mut desk, order) = with_order(|_| {});
+    let late = desk.order(3, "late");
+    let record = desk.write(late.place());
+    desk.wait_ms(1);
+    desk.show(late.placed());
+    desk.show(order.canceled("x"));
+    desk.wait_ms(10_000);
+    desk.deliver(record);
+    check(&desk, "order 2: matched B\n order 3: matched B-late\n cancel 2: foreign\n foreign_order");
+}
+
+#[test]
+fn a_countersigned_cancel_is_forged_unissued_or_unlogged() {
+    let valid = |issuer, at| TagCheck::Valid { issuer, at };
+    for (tag, wait_ms, verdict) in [
+        (TagCheck::Forged, 0, "forged"),
+        (valid(Issuer::Daemon, crate::desk::START), 0, "unissued"),
+        (valid(Issuer::Bot, crate::desk::START), 10_000, "unlogged"),
+    ] {
+        let (mut desk, order) = with_order(|_| {});
+        let (report, mut tags) = order.canceled("c1");
+        tags.request = tag;
+        desk.show((report, tags));
+        desk.wait_ms(wait_ms);
+        check(&desk, &format!("order 2: matched B\n cancel 2: {verdict}\n foreign_cancel_or_amendment"));
+    }
+}
+
+#[test]
+fn a_strangers_own_cancel_is_a_line_of_his_incident() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "thief");
+    desk.show(order.placed());
+    desk.show(order.canceled("thief-c"));
+    desk.pass();
+    check(&desk, "order 2: foreign\n cancel 2: foreign\n foreign_order orders=1");
+    assert_eq!(desk.incident("foreign_order").lines.len(), 2);
+}
+
+#[test]
+fn what_the_exchange_cancels_says_so_in_a_field_no_user_sets() {
+    let (mut desk, order) = with_order(|_| {});
+    let (mut report, tags) = order.canceled("autoclose-1");
+    report.expiry_reason = Some(ExpiryReason::ExchangeCanceled);
+    desk.show((report, tags));
+    desk.pass();
+    check(&desk, "order 2: matched B");
+
+    let (mut desk, order) = with_order(|_| {});
+    desk.show(order.canceled("autoclose-1"));
+    desk.pass();
+    check(&desk, FOREIGN);
+}
+
+#[test]
+fn an_announced_amendment_is_followed_and_its_order_stays_matched() {
+    for own_id in [None, Some("a2"), Some("a")] {
+        let (mut desk, order) = with_order(|_| {});
+        desk.say(amend(&order, "0.005", own_id));
+        desk.show(order.replaced("0.005", "a2"));
+        let (mut fill, tags) = order.traded("0.005");
+        (fill.client_order_id, fill.quantity) = (id("a2"), dec("0.005"));
+        desk.show((fill, tags));
+        check(&desk, "order 2: matched B\n amendment 2: matched");
+        // The order goes by its new id now.
+        desk.say(cancel(Target::Client(id("a2")), None));
+        desk.show(order.canceled("c"));
+        check(&desk, "order 2: matched B\n cancel 2: matched\n amendment 2: matched");
+    }
+}
+
+#[test]
+fn an_amendment_nobody_announced_or_announced_otherwise_is_told() {
+    let (mut desk, order) = with_order(|_| {});
+    desk.show(order.replaced("0.005", "x"));
+    desk.pass();
+    check(&desk, "order 2: matched B\n amendment 2: foreign\n foreign_cancel_or_amendment");
+
+    let (mut desk, order) = with_order(|_| {});
+    desk.say(amend(&order, "0.005", Some("a2")));
+    desk.show(order.replaced("0.004", "a2"));
+    check(&desk, "order 2: matched B\n amendment 2: divergent\n foreign_cancel_or_amendment");
+}
+
+#[test]
+fn an_amendment_makes_an_order_smaller_and_takes_no_other_id() {
+    let (mut desk, order) = with_order(|_| {});
+    for larger in ["0.01", "0.5", "-1"] {
+        let reply = desk.say(amend(&order, larger, None));
+        assert!(matches!(reply.answer, Err(Refusal::OutsideLimits { .. })), "{reply:?}");
+    }
+    let other = desk.order(3, "b");
+    desk.say(other.place());
+    assert_eq!(desk.say(amend(&order, "0.005", Some("b"))).answer, Err(Refusal::IdInUse));
+    desk.show(other.placed());
+    check(&desk, "order 2: matched B\n order 3: matched B");
+}
+
+#[test]
+fn an_order_first_seen_by_its_amendment_matches_what_was_announced() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.say(amend(&order, "0.005", Some("a2")));
+    desk.show(order.replaced("0.005", "a2"));
+    check(&desk, "order 2: matched B\n amendment 2: matched");
+}
+
+#[test]
+fn ends_that_the_terms_or_the_exchange_explain_are_quiet() {
+    type Change = fn(&mut ExecutionReport);
+    let explained: [(&str, Change); 5] = [
+        ("market", |report| (report.order_type, report.price) = (OrderType::Market, dec("0"))),
+        ("ioc", |report| report.time_in_force = TimeInForce::Ioc),
+        ("fok", |report| report.time_in_force = TimeInForce::Fok),
+        ("list", |report| report.list_id = Some(7)),
+        ("reason", |report| report.expiry_reason = Some(ExpiryReason::OcoTrigger)),
+    ];
+    for (name, change) in explained {
+        let (mut desk, order) = with_order(|_| {});
+        desk.show(order.expired(change));
+        assert_eq!(desk.sum_up(), "order 2: matched B\n", "{name}");
+    }
+    let (mut desk, order) = with_order(|_| {});
+    desk.show(order.expired(|_| {}));
+    check(&desk, "order 2: matched B\n expiry 2: unproven\n floor");
+}
+
+#[test]
+fn a_prevented_self_trade_is_explained_by_a_counter_order_of_ours() {
+    let prevented = |desk: &mut Desk, order: &Shown| {
+        desk.show(order.expired(|report| {
+            report.execution_type = ExecutionType::TradePrevention;
+            report.status = OrderStatus::ExpiredInMatch;
+            report.counter_order = Some((Symbol::new("BTCUSDT"), countersign::kernel::order::OrderId(3)));
+        }));
+    };
+    let (mut desk, order) = with_order(|_| {});
+    prevented(&mut desk, &order);
+    let counter = desk.order(3, "b");
+    desk.say(counter.place());
+    desk.show(counter.placed());
+    desk.wait_ms(10_000);
+    assert!(desk.sum_up().contains("expiry 2: exchange_generated\n"), "{}", desk.sum_up());
+
+    let (mut desk, order) = with_order(|_| {});
+    desk.show(desk.order(3, "thief").placed());
+    prevented(&mut desk, &order);
+    desk.wait_ms(10_000);
+    assert!(desk.sum_up().contains("order 3: foreign\nexpiry 2: unproven\n"), "{}", desk.sum_up());
+}

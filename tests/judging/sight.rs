@@ -1,0 +1,209 @@
+//! The stream itself: copies, echoes, connections that go and come, gaps and restarts.
+
+use std::time::Duration;
+
+use countersign::kernel::coverage::Sight;
+use countersign::kernel::event::{Connection, Event, FeedChange, ReadOutcome, ReadRequest};
+use countersign::kernel::incident::Priority;
+use countersign::kernel::intent::{IntentBody, SendOutcome};
+use countersign::kernel::order::OrderStatus;
+
+use crate::desk::{Desk, check, dec};
+
+/// Two settled connections.
+fn doubled() -> Desk {
+    let mut desk = Desk::open();
+    desk.live(2);
+    desk.wait_ms(3_000);
+    desk
+}
+
+#[test]
+fn the_second_copy_of_a_frame_is_an_echo() {
+    let mut desk = doubled();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.show_on(1, order.placed());
+    desk.show_on(2, order.placed());
+    desk.show_on(2, order.placed());
+    desk.show_on(2, order.filled());
+    desk.show_on(1, order.filled());
+    desk.wait_ms(11_000);
+    check(&desk, "order 2: matched B");
+    assert_eq!(desk.kernel.status().counts.echoes, 3);
+}
+
+#[test]
+fn a_copy_that_differs_is_kept_and_told() {
+    let mut desk = doubled();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.show_on(1, order.placed());
+    let (mut other, tags) = order.placed();
+    other.price = dec("1");
+    desk.show_on(2, (other, tags));
+    check(&desk, "order 2: matched B\n conflicting_copies");
+}
+
+#[test]
+fn a_copy_that_never_comes_speaks_against_its_connection() {
+    let mut desk = doubled();
+    for n in 2..5 {
+        let order = desk.order(n, &format!("o-{n}"));
+        desk.say(order.place());
+        desk.show_on(1, order.placed());
+    }
+    desk.wait_ms(9_999);
+    check(&desk, "order 2: matched B\n order 3: matched B\n order 4: matched B");
+    desk.wait_ms(1);
+    check(&desk, "order 2: matched B\n order 3: matched B\n order 4: matched B\n copy_missing");
+    assert_eq!(desk.incident("copy_missing").lines.len(), 1);
+}
+
+#[test]
+fn no_copy_is_missed_of_a_connection_that_is_young_or_gone() {
+    let mut desk = Desk::open();
+    desk.live(2);
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.show_on(1, order.placed());
+    desk.wait_ms(20_000);
+    check(&desk, "order 2: matched B");
+    desk.say(IntentBody::Heartbeat { egress: None });
+    desk.show_on(1, order.filled());
+    desk.feed(2, FeedChange::Retired);
+    desk.wait_ms(20_000);
+    check(&desk, "order 2: matched B");
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_is_told() {
+    let mut desk = Desk::open();
+    let kept = Event::Kept { connection: Connection(1), reason: "unknown event \"x\"".into(), raw: "{}".into() };
+    desk.event(kept);
+    check(&desk, "kept_frame");
+}
+
+#[test]
+fn blindness_is_told_grows_louder_and_ends_with_the_gap() {
+    let mut desk = doubled();
+    desk.lost(1);
+    check(&desk, "");
+    desk.lost(2);
+    check(&desk, "blind");
+    assert_eq!(desk.kernel.status().sight, Sight::Blind);
+    assert_eq!(desk.incident("blind").priority, Priority::Warning);
+    desk.say(IntentBody::Heartbeat { egress: None });
+    desk.wait_ms(29_000);
+    desk.say(IntentBody::Heartbeat { egress: None });
+    desk.wait_ms(29_000);
+    desk.say(IntentBody::Heartbeat { egress: None });
+    desk.wait_ms(2_000);
+    assert_eq!(desk.incident("blind").priority, Priority::Critical);
+    desk.live(3);
+    check(&desk, "blind ended");
+    assert_eq!(desk.kernel.status().sight, Sight::Live);
+    desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+    desk.answer(ReadOutcome::Balances(Vec::new()));
+    assert_eq!(desk.kernel.status().sight, Sight::Proved);
+    assert_eq!(desk.kernel.status().gaps, 1);
+}
+
+#[test]
+fn a_refused_key_is_critical_until_the_key_works() {
+    let mut desk = Desk::open();
+    desk.feed(1, FeedChange::KeyRefused { code: -2015, message: "Invalid API-key".into() });
+    check(&desk, "key_refused");
+    desk.lost(1);
+    desk.live(2);
+    check(&desk, "key_refused ended\n blind ended");
+}
+
+#[test]
+fn what_was_placed_in_a_gap_is_found_and_belongs_to_the_gap() {
+    let mut desk = Desk::open();
+    desk.lost(1);
+    desk.wait_ms(5_000);
+    let (bots, thiefs) = (desk.order(2, "a"), desk.order(3, "thief"));
+    desk.say(bots.place());
+    desk.wait_ms(5_000);
+    desk.live(2);
+    desk.answer(ReadOutcome::OpenOrders(vec![bots.read(OrderStatus::New), thiefs.read(OrderStatus::New)]));
+    desk.answer(ReadOutcome::Balances(Vec::new()));
+    desk.wait_ms(3_000);
+    desk.answer(bots.found(OrderStatus::New));
+    desk.answer(thiefs.found(OrderStatus::New));
+    desk.pass();
+    check(&desk, "order 2: matched B\n order 3: foreign\n blind ended\n foreign_order orders=1 USDT=600");
+    assert_eq!(desk.kernel.status().sight, Sight::Proved);
+    let lines = desk.incident("blind").lines;
+    assert_eq!(lines.iter().filter(|line| line.text.starts_with("found after the gap")).count(), 2, "{lines:#?}");
+}
+
+#[test]
+fn what_is_read_while_blind_belongs_to_the_gap_too() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.lost(1);
+    desk.say(order.place());
+    desk.result(desk.last_seq(), SendOutcome::Accepted { order_id: None });
+    desk.wait_ms(10_000);
+    desk.answer(order.found(OrderStatus::New));
+    check(&desk, "order 2: matched B\n blind");
+}
+
+#[test]
+fn a_gap_is_compared_until_a_comparison_succeeds() {
+    let mut desk = Desk::open();
+    desk.lost(1);
+    let thiefs = desk.order(3, "thief");
+    desk.wait_ms(5_000);
+    desk.live(2);
+    desk.answer(crate::desk::failed());
+    desk.answer(ReadOutcome::Balances(Vec::new()));
+    desk.wait_ms(20_000);
+    desk.say(IntentBody::Heartbeat { egress: None });
+    assert_eq!(desk.reads.len(), 2);
+    desk.answer(ReadOutcome::OpenOrders(vec![thiefs.read(OrderStatus::New)]));
+    desk.answer(ReadOutcome::Balances(Vec::new()));
+    desk.wait_ms(3_000);
+    desk.answer(thiefs.found(OrderStatus::New));
+    desk.pass();
+    check(&desk, "order 3: foreign\n blind ended\n foreign_order orders=1 USDT=600");
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    let (mut trade, tags) = order.traded("0.001");
+    trade.price = dec("61000");
+    desk.show((trade, tags));
+    desk.show(desk.order(3, "thief").placed());
+    assert_eq!(desk.reads.len(), 1);
+    desk.now = desk.now + Duration::from_secs(60);
+    desk.restart();
+    assert!(matches!(desk.reads[0].1, ReadRequest::Order { .. }), "what was being read is read again");
+    check(&desk, "order 2: pending\n order 3: pending\n blind");
+    desk.answer(order.found(OrderStatus::PartiallyFilled));
+    desk.wait_ms(9_999);
+    check(&desk, "order 2: matched B\n order 3: pending\n blind");
+    desk.wait_ms(1);
+    check(&desk, "order 2: matched B\n order 3: foreign\n blind\n foreign_order orders=1 USDT=600");
+}
+
+#[test]
+fn a_comparison_from_before_a_restart_proves_nothing() {
+    let mut desk = Desk::open();
+    desk.lost(1);
+    desk.live(2);
+    assert_eq!(desk.reads.len(), 2);
+    desk.restart();
+    assert!(desk.reads.is_empty());
+    desk.live(3);
+    assert_eq!(desk.reads.len(), 2);
+    desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+    desk.answer(ReadOutcome::Balances(Vec::new()));
+    assert_eq!(desk.kernel.status().sight, Sight::Proved);
+}
