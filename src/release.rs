@@ -171,16 +171,16 @@ impl Exits {
         let (late, still): (Vec<_>, Vec<_>) =
             std::mem::take(&mut batch.outgoing).into_iter().partition(Outgoing::has_deadline);
         batch.outgoing = still;
-        let alert = late.iter().find_map(|outgoing| match outgoing {
-            Outgoing::Post(effect, _) => Some(*effect),
-            Outgoing::Reply(..)
-            | Outgoing::Answer(..)
-            | Outgoing::Tell(..)
-            | Outgoing::Read(..)
-            | Outgoing::Show(_)
-            | Outgoing::Pulse(..) => None,
-        });
-        late.into_iter().for_each(|outgoing| self.let_out(outgoing));
+        let mut alert = None;
+        for outgoing in late {
+            self.let_out(match outgoing {
+                Outgoing::Post(effect, post) => {
+                    alert = Some(effect);
+                    Outgoing::Post(effect, post.unjournalled())
+                }
+                other => other,
+            });
+        }
         alert
     }
 }

@@ -78,6 +78,26 @@ pub enum Post {
     Webhook(HookPost),
 }
 
+impl Post {
+    /// Marked as having left before it was on disk: after a crash nobody would know of it, and it might come again
+    /// without a mark.
+    #[must_use]
+    pub fn unjournalled(mut self) -> Self {
+        const WORDS: &str = "\n(Sent before it was in the journal: the disk is slow or stuck.)";
+        match &mut self {
+            Self::Telegram(post) => match &mut post.text {
+                ChatText::Html(text) | ChatText::Plain(text) => *text = format!("{text}{WORDS}").into(),
+            },
+            Self::Webhook(post) => {
+                if let Some(fields) = post.body.strip_suffix('}') {
+                    post.body = format!(r#"{fields},"unjournalled":true}}"#).into();
+                }
+            }
+        }
+        self
+    }
+}
+
 /// `number` names the message to people and in its short code; an edit or a retry of a message keeps its number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatPost {
@@ -311,6 +331,17 @@ mod tests {
             assert_eq!(pace.opens_at(Urgency::Change), at(second - 14 + 60));
             assert_eq!(pace.opens_at(Urgency::NewCritical), at(second + 4));
         }
+    }
+
+    #[test]
+    fn a_post_that_left_too_soon_says_so() {
+        let hook = Post::Webhook(HookPost { number: 1, body: r#"{"v":1}"#.into() }).unjournalled();
+        assert_eq!(hook, Post::Webhook(HookPost { number: 1, body: r#"{"v":1,"unjournalled":true}"#.into() }));
+        let action = ChatAction::Send { reply_to: None, quiet: false };
+        let text = ChatText::Plain("A".into());
+        let chat = Post::Telegram(ChatPost { number: 1, chat: ChatId(1), action, text }).unjournalled();
+        let Post::Telegram(ChatPost { text: ChatText::Plain(text), .. }) = chat else { panic!("{chat:?}") };
+        assert!(text.starts_with("A\n(Sent before"), "{text}");
     }
 
     #[test]

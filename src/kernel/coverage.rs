@@ -1,7 +1,7 @@
 //! What the account's stream lets us see now. *Live* and *proved* are different words: live is a connection that
 //! answers and is subscribed, proved is live plus a comparison by REST since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,9 @@ use crate::kernel::order::words;
 use crate::kernel::time::Time;
 
 words!(Sight { Blind = "blind", Live = "live", Proved = "proved" });
+
+/// Gaps remembered. What is found later to stem from an older one is told as a difference of its own.
+const GAPS_MAX: usize = 64;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Coverage {
@@ -24,8 +27,8 @@ pub struct Coverage {
     /// When the current unbroken sight began.
     pub live_since: Option<Time>,
     pub proved_at: Option<Time>,
-    /// The last stretch in which no connection was subscribed.
-    pub last_gap: Option<(Time, Time)>,
+    /// The last stretches in which no connection was subscribed, newest last.
+    recent_gaps: VecDeque<(Time, Time)>,
     pub gaps: u64,
 }
 
@@ -36,6 +39,10 @@ impl Coverage {
             (Some(live), Some(proved)) if proved >= live => Sight::Proved,
             (Some(_), _) => Sight::Live,
         }
+    }
+
+    pub fn last_gap(&self) -> Option<(Time, Time)> {
+        self.recent_gaps.back().copied()
     }
 
     pub fn connections(&self) -> usize {
@@ -58,8 +65,11 @@ impl Coverage {
         self.live_since.get_or_insert(now);
         self.first_live.get_or_insert(now);
         let gap = self.blind_since.take().map(|since| (since, now));
-        if gap.is_some() {
-            self.last_gap = gap;
+        if let Some(gap) = gap {
+            if self.recent_gaps.len() == GAPS_MAX {
+                self.recent_gaps.pop_front();
+            }
+            self.recent_gaps.push_back(gap);
             self.gaps += 1;
         }
         gap
@@ -88,6 +98,6 @@ impl Coverage {
     pub fn in_gap(&self, created_at: Time) -> bool {
         const CLOCKS: std::time::Duration = std::time::Duration::from_secs(1);
         self.blind_since.is_some_and(|from| created_at >= from - CLOCKS)
-            || self.last_gap.is_some_and(|(from, to)| created_at >= from - CLOCKS && created_at <= to + CLOCKS)
+            || self.recent_gaps.iter().any(|(from, to)| created_at >= *from - CLOCKS && created_at <= *to + CLOCKS)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Every body has `v` (1), `kind` and `number` (the same number again is the same message, perhaps repeated).
 //! `card`, `update`, `reminder` and `ended` carry one incident whole; `digest` and `reminders` name many in short;
-//! `text` is a sentence about countersign itself. Decimals are strings, times are milliseconds since the epoch, UTC.
+//! `text` is a sentence about countersign itself. `unjournalled` (true) stands in a body that left before its cause was
+//! on disk. Decimals are strings, times are milliseconds since the epoch, UTC.
 
 use std::collections::BTreeMap;
 

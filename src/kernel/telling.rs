@@ -70,6 +70,7 @@ pub(crate) struct Shown {
     /// The revision an acknowledgement may cover: none if a digest only counted the incident.
     pub named: bool,
     pub priority: Priority,
+    pub orders: u64,
     pub at: Time,
 }
 
@@ -123,7 +124,10 @@ impl Card {
         }
         let mut debts = Vec::new();
         if notice.revision > shown.revision {
-            debts.push((Debt::Change, Urgency::Change, shown.at + EDIT_GAP));
+            // A theft that goes on is as urgent as one that begins.
+            let grew = open && notice.priority == Priority::Critical && notice.orders > shown.orders;
+            let urgency = if grew { Urgency::NewCritical } else { Urgency::Change };
+            debts.push((Debt::Change, urgency, shown.at + EDIT_GAP));
         } else if notice.state == IncidentState::Ended && !telling.end_told && notice.priority > Priority::Info {
             debts.push((Debt::End, Urgency::New, Time::EPOCH));
         }
@@ -172,8 +176,13 @@ impl Card {
             telling.rung = Some(Rung { at: now, orders: showing.orders });
         }
         if matches!(debt, Debt::New | Debt::Change) {
-            telling.shown =
-                Some(Shown { revision: showing.revision, named: showing.named, priority: showing.priority, at: now });
+            telling.shown = Some(Shown {
+                revision: showing.revision,
+                named: showing.named,
+                priority: showing.priority,
+                orders: showing.orders,
+                at: now,
+            });
         }
     }
 

@@ -70,10 +70,15 @@ impl Hook {
 
     /// Waits until one of what was received is so, and gives all.
     pub async fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Vec<Received> {
+        self.until_after(0, what, is_so).await
+    }
+
+    /// The same, of what came after the first `known`.
+    pub async fn until_after(&self, known: usize, what: &str, is_so: impl Fn(&Value) -> bool) -> Vec<Received> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let changed = self.shared.changed.notified();
-            let received = self.received();
+            let received = self.received().split_off(known);
             if received.iter().any(|received| is_so(&received.body)) {
                 return received;
             }

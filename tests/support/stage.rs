@@ -153,9 +153,9 @@ impl Stage {
     /// `countersign run` on this stage's folder, its log kept beside it.
     pub fn run(&self) -> Daemon {
         let log = OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_countersign"))
-            .arg("run")
-            .arg("--config")
+        // The shell is replaced by the daemon; what is left of it is that a file too large is an error, not an end.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_countersign"), "run", "--config"])
             .arg(self.config())
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
@@ -207,11 +207,19 @@ impl Daemon {
         self.0.kill().await.unwrap();
     }
 
+    /// From now on none of its files may grow beyond this, as on a full disk; `None` clears the disk.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = rustix::process::Rlimit { current: bytes, maximum: None };
+        rustix::process::prlimit(Some(self.pid()), rustix::process::Resource::Fsize, limit).unwrap();
+    }
+
+    fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_raw(i32::try_from(self.0.id().unwrap()).unwrap()).unwrap()
+    }
+
     /// Asks it to end, as a service manager does.
     pub async fn stop(mut self) -> std::process::ExitStatus {
-        let pid = i32::try_from(self.0.id().unwrap()).unwrap();
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
         self.0.wait().await.unwrap()
     }
 

@@ -2,7 +2,6 @@
 //! connection under the same number, and says how each order ended.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign::clock;
@@ -24,7 +23,7 @@ pub struct Trader {
     /// Between two orders.
     pub pause: Duration,
     /// Each number that was acknowledged as durable, and the id that was given for it.
-    pub acknowledged: Arc<Mutex<Vec<(u64, Option<String>)>>>,
+    pub acknowledged: Vec<(u64, Option<String>)>,
     seq: u64,
     nonce: Option<String>,
     line: Option<(Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf)>,
@@ -32,17 +31,22 @@ pub struct Trader {
 
 impl Trader {
     pub fn new(name: &'static str, exchange: RestClient, socket: PathBuf, pause: Duration) -> Self {
-        Self { name, exchange, socket, pause, acknowledged: Arc::default(), seq: 0, nonce: None, line: None }
+        Self { name, exchange, socket, pause, acknowledged: Vec::new(), seq: 0, nonce: None, line: None }
     }
 
-    /// Trades whole rounds until told to end, then beats for a while, so that nothing waits for its word.
-    pub async fn trade(mut self, until: CancellationToken, then_beat_for: Duration) {
+    /// The last number used.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Trades whole rounds until told to end.
+    pub async fn trade(mut self, until: CancellationToken) -> Self {
         let mut round = 0_u32;
         while !until.is_cancelled() {
             self.round(round).await;
             round += 1;
         }
-        self.beat_for(then_beat_for).await;
+        self
     }
 
     /// A limit order that fills, a market order, a resting order and its cancel.
@@ -103,7 +107,7 @@ impl Trader {
         let seq = self.seq;
         let reply = self.say(record, seq).await;
         let id = reply["client_order_id"].as_str().map(str::to_owned);
-        self.acknowledged.lock().unwrap().push((seq, id.clone()));
+        self.acknowledged.push((seq, id.clone()));
         (seq, id.unwrap_or_default())
     }
 
@@ -162,7 +166,7 @@ impl Trader {
                 self.line = Some((BufReader::new(source).lines(), sink));
                 let hello = json!({ "v": 1, "account": "main", "bot": self.name, "kind": "hello" });
                 if let Some(reply) = self.exchange_lines(&format!("{hello}\n")).await {
-                    let acknowledged = self.acknowledged.lock().unwrap().last().map_or(0, |(seq, _)| *seq);
+                    let acknowledged = self.acknowledged.last().map_or(0, |(seq, _)| *seq);
                     let last = reply["last_seq"].as_u64().unwrap_or_else(|| panic!("{reply}"));
                     assert!(last >= acknowledged, "{}: {acknowledged} was acknowledged, {last} is known", self.name);
                     self.seq = self.seq.max(last);

@@ -88,7 +88,8 @@ impl Audit {
 
 impl Kernel {
     pub(super) fn start_audit(&mut self) {
-        self.state.timers.retain(|(_, timer)| *timer != Timer::Audit);
+        // A second look that an earlier comparison had set would be a look at the wrong reading.
+        self.state.timers.retain(|(_, timer)| !matches!(timer, Timer::Audit | Timer::RecheckBalances));
         let every = self.declared.waits.audit_every;
         self.set_timer(every, Timer::Audit);
         if self.state.coverage.connections() == 0 {
@@ -279,6 +280,7 @@ impl Kernel {
             (false, _) => self.adopt_balances(differing),
         }
         self.state.audit.running.balances = false;
+        self.state.audit.reading = None;
         for levels in self.state.audit.levels.values_mut() {
             levels.drain(..levels.len().saturating_sub(1));
         }

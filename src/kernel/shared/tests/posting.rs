@@ -171,6 +171,23 @@ fn an_end_edits_the_card_rings_once_and_is_forgotten() {
 }
 
 #[test]
+fn a_theft_that_goes_on_is_shown_in_seconds_though_the_minute_is_used_up() {
+    let mut world = World::new();
+    world.notice(critical("main", 1, 1));
+    for incident in 2..17 {
+        world.run(secs(1));
+        world.notice(notice_of("main", incident, 1, Priority::Warning));
+    }
+    world.run(secs(2));
+    let (at, before) = (world.now, world.telegram().len());
+    assert_eq!(before, 15, "the minute is used up");
+    world.notice(Notice { orders: 2, ..critical("main", 1, 2) });
+    world.run(secs(5));
+    let shown = &world.telegram()[before];
+    assert!(shown.0.since(at) <= secs(4) && shown.1.contains("2 orders"), "{shown:?}");
+}
+
+#[test]
 fn a_held_channel_never_delays_the_other_is_down_after_a_minute_and_says_when_it_is_back() {
     let mut world = World::new();
     world.channels = |post, now, message| match post {
