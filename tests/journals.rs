@@ -175,7 +175,7 @@ fn flip(connection: &Connection, seq: i64, column: &str, byte: Index, bit: u32) 
 }
 
 fn is_found<T>(walked: &Result<T, JournalError>) -> bool {
-    matches!(walked, Err(JournalError::Broken { .. } | JournalError::Read(_)))
+    matches!(walked, Err(JournalError::Broken { .. } | JournalError::Version { .. } | JournalError::Read(_)))
 }
 
 /// The last row has nothing after it that would miss it: that a tail was cut off shows only from outside.

@@ -33,15 +33,18 @@ pub fn walk(
     let mut heads = Heads { last_seq: from.saturating_sub(1), ..Heads::default() };
     let mut select = connection
         .prepare("SELECT seq, chain, at, version, body, effects, hash FROM record WHERE seq >= ?1 ORDER BY seq")?;
-    let mut rows = select.query([i64::try_from(from).unwrap_or(i64::MAX)])?;
+    // The first row of all is where the table begins: a number below 1 is damage, not a row to be passed over.
+    let whole = from <= 1;
+    let mut rows = select.query([if whole { i64::MIN } else { i64::try_from(from).unwrap_or(i64::MAX) }])?;
     while let Some(row) = rows.next()? {
         let (record, hash) = record(row)?;
         let before = match heads.hashes.get(&record.chain) {
             Some(before) => *before,
+            None if whole => NO_HASH,
             None => head_before(connection, &record.chain, from)?,
         };
         // A journal begun after a broken one counts on, so the first row may have any number.
-        if record.seq != heads.last_seq + 1 && (heads.rows > 0 || from > 1) {
+        if record.seq != heads.last_seq + 1 && (heads.rows > 0 || !whole) {
             let detail = format!("rows {} to {} are missing", heads.last_seq + 1, record.seq.saturating_sub(1));
             return Err(JournalError::Broken { seq: record.seq, detail });
         }

@@ -44,6 +44,8 @@ struct Flow {
     seconds: u32,
     #[serde(default)]
     client_prefix: String,
+    #[serde(default)]
+    orders: Option<u64>,
 }
 
 impl Exchange {
@@ -129,7 +131,8 @@ impl Exchange {
             return Err(Refusal::bad(-1, most));
         }
         let by = self.scripted(flow.account, request);
-        self.firehose = Some(Firehose::new(now, by, flow.per_second, flow.seconds, flow.client_prefix));
+        let pace = (flow.per_second, flow.seconds);
+        self.firehose = Some(Firehose::new(now, by, pace, flow.client_prefix, flow.orders));
         Ok(json!({}))
     }
 

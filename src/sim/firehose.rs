@@ -1,5 +1,6 @@
-//! A steady flow of reports for measuring: one account's orders placed, cancelled and matched by the engine itself,
-//! without the requests.
+//! A steady flow of reports for measuring: one account's orders, made and matched by the engine itself, without the
+//! requests. They are numbered, and their terms follow from their numbers and the price at the start, so that a bot can
+//! announce them beforehand.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,6 @@ use std::time::Duration;
 use crate::kernel::order::{OrderType, Side, TimeInForce};
 use crate::kernel::time::Time;
 use crate::sim::amount::Amount;
-use crate::sim::engine::{CancelOnly, Which};
 use crate::sim::exchange::Exchange;
 use crate::sim::order::{Actor, NewOrder};
 
@@ -17,7 +17,7 @@ pub const SECONDS_MAX: u32 = 3_600;
 /// Reports made in one go after a late wake; the rest follows at the next.
 const BURST_MAX: u64 = 2_000;
 
-/// Every tenth order trades, the others are cancelled.
+/// Every tenth order trades, the others expire at once. Two reports each.
 const TRADE_EVERY: u64 = 10;
 
 #[derive(Debug)]
@@ -26,17 +26,26 @@ pub struct Firehose {
     pub per_second: u32,
     pub seconds: u32,
     pub client_prefix: String,
+    /// It ends after so many, whatever the time.
+    pub orders_max: Option<u64>,
     started: Time,
     woken: Time,
     made: u64,
     orders: u64,
-    resting: Option<i64>,
+    /// The price when it began.
+    reference: Option<Amount>,
 }
 
 impl Firehose {
-    pub fn new(now: Time, by: Arc<Actor>, per_second: u32, seconds: u32, client_prefix: String) -> Self {
-        let (made, orders, resting) = (0, 0, None);
-        Self { by, per_second, seconds, client_prefix, started: now, woken: now, made, orders, resting }
+    pub fn new(
+        now: Time,
+        by: Arc<Actor>,
+        (per_second, seconds): (u32, u32),
+        client_prefix: String,
+        orders_max: Option<u64>,
+    ) -> Self {
+        let (made, orders, reference) = (0, 0, None);
+        Self { by, per_second, seconds, client_prefix, orders_max, started: now, woken: now, made, orders, reference }
     }
 
     pub fn next_wake(&self) -> Time {
@@ -50,7 +59,12 @@ impl Firehose {
     }
 
     fn is_over(&self, now: Time) -> bool {
-        now.since(self.started) >= Duration::from_secs(u64::from(self.seconds)) && self.made >= self.due(now)
+        let in_time = now.since(self.started) < Duration::from_secs(u64::from(self.seconds));
+        self.is_done() || !in_time && self.made >= self.due(now)
+    }
+
+    fn is_done(&self) -> bool {
+        self.orders_max.is_some_and(|most| self.orders >= most)
     }
 }
 
@@ -59,56 +73,39 @@ impl Exchange {
         let Some(mut firehose) = self.firehose.take() else { return };
         firehose.woken = now;
         let until = firehose.due(now).min(firehose.made + BURST_MAX);
-        while firehose.made < until {
-            firehose.made += self.one_step(now, &mut firehose);
+        while firehose.made < until && !firehose.is_done() {
+            firehose.made += self.one_order(now, &mut firehose);
         }
         if !firehose.is_over(now) {
             self.firehose = Some(firehose);
-        } else if firehose.resting.is_some() {
-            self.one_step(now, &mut firehose);
         }
         self.distribute(now);
     }
 
-    /// One placement or one cancel; the number of reports it made.
-    fn one_step(&mut self, now: Time, firehose: &mut Firehose) -> u64 {
-        let (symbol, by) = (0, Arc::clone(&firehose.by));
-        if let Some(id) = firehose.resting.take() {
-            let canceled = self.engine.cancel(now, &by, (symbol, &Which::Id(id)), None, CancelOnly::Any);
-            return u64::from(canceled.is_ok());
-        }
+    /// One order; the number of reports it made.
+    fn one_order(&mut self, now: Time, firehose: &mut Firehose) -> u64 {
         firehose.orders += 1;
-        let trades = firehose.orders.is_multiple_of(TRADE_EVERY);
-        let new = self.firehose_order(firehose, trades);
+        let new = self.firehose_order(firehose);
         // A refusal (no balance left) makes no report, but counts, or the loop would not end.
-        let Ok(key) = self.engine.place(now, &by, new) else { return 1 };
-        if trades {
-            return 2;
-        }
-        firehose.resting = Some(key.1);
-        1
+        if self.engine.place(now, &firehose.by, new).is_ok() { 2 } else { 1 }
     }
 
-    fn firehose_order(&mut self, firehose: &Firehose, trades: bool) -> NewOrder {
+    fn firehose_order(&self, firehose: &mut Firehose) -> NewOrder {
         let market = self.engine.market(0);
-        let (spec, last) = (market.spec, market.last);
+        let (spec, reference) = (market.spec, *firehose.reference.get_or_insert(market.last));
+        let trades = firehose.orders.is_multiple_of(TRADE_EVERY);
         let side = if (firehose.orders / TRADE_EVERY).is_multiple_of(2) { Side::Buy } else { Side::Sell };
         let price = match (trades, side) {
-            (true, Side::Buy) => last.times_whole(2),
-            (true, Side::Sell) | (false, Side::Buy) => last.over(Amount::whole(2)),
-            (false, Side::Sell) => last.times_whole(2),
+            (true, Side::Buy) | (false, Side::Sell) => reference.times_whole(2),
+            (true, Side::Sell) | (false, Side::Buy) => reference.over(Amount::whole(2)),
         };
-        let (time_in_force, quantity) =
-            if trades { (TimeInForce::Ioc, spec.step) } else { (TimeInForce::Gtc, spec.step.times_whole(100)) };
-        let room = 36_usize.saturating_sub(firehose.client_prefix.len()).min(22);
-        let client_id = format!("{}{}", firehose.client_prefix, self.engine.dice().base62(room));
         NewOrder {
             symbol: 0,
-            client_id: Some(client_id),
+            client_id: Some(format!("{}{}", firehose.client_prefix, firehose.orders)),
             side,
             kind: OrderType::Limit,
-            time_in_force,
-            quantity,
+            time_in_force: TimeInForce::Ioc,
+            quantity: if trades { spec.step } else { spec.step.times_whole(100) },
             quote_quantity: Amount::ZERO,
             price: price.floor_to(spec.tick),
             stop_price: Amount::ZERO,
