@@ -32,6 +32,8 @@ use crate::tag::TagKeys;
 /// A heartbeat that no verdict waits for is worth a row this often, or twice in the time after which its bot counts as
 /// silent; the others are answered without one.
 const BEAT_ROWS_EVERY: Duration = Duration::from_secs(5);
+/// A burst of frames is worked off in parts of so many rows, so that nothing else waits long for its turn.
+const ROWS_TOGETHER: usize = 64;
 const CHORES_EVERY: Duration = Duration::from_secs(5);
 /// Rows after which the state is written whole, so that a start reads no more than this.
 const SNAPSHOT_EVERY_ROWS: u64 = 50_000;
@@ -77,6 +79,13 @@ enum Waiter {
     Chat(ChatId),
 }
 
+/// Rows that go into the journal together, and what they let happen.
+#[derive(Default)]
+struct Step {
+    rows: Vec<Record>,
+    outgoing: Vec<Outgoing>,
+}
+
 /// An event on its way into one of the two kernels.
 enum Work {
     Account(Event),
@@ -90,9 +99,13 @@ impl Core {
             let due = [self.kernel.due(), self.shared.due()].into_iter().flatten().min();
             let wait = due.map_or(CHORES_EVERY, |due| due.since(self.clock.now()));
             // Not biased: a flood on one input must not starve the others. The journal holds the order that was taken.
+            let mut step = Step::default();
             let work = tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(event) = inputs.stream.recv() => self.stream(event),
+                Some(event) = inputs.stream.recv() => {
+                    self.work_off_stream(event, &mut inputs.stream, &mut step);
+                    None
+                }
                 Some(message) = inputs.intake.recv() => self.intake(message),
                 Some(request) = inputs.operator.recv() => self.operator(request),
                 Some(event) = inputs.shared.recv() => Some(Work::Shared(self.in_journal_time(event))),
@@ -102,8 +115,9 @@ impl Core {
                 () = tokio::time::sleep(wait), if due.is_some() => Some(self.due()),
             };
             if let Some(work) = work {
-                self.step(work).await?;
+                self.work_off(work, &mut step);
             }
+            self.hand_on(step).await?;
             if self.since_snapshot >= SNAPSHOT_EVERY_ROWS {
                 self.snapshot().await?;
             }
@@ -136,15 +150,37 @@ impl Core {
     }
 
     async fn step(&mut self, work: Work) -> Result<(), WriterGone> {
-        let mut rows = Vec::new();
-        let mut outgoing = Vec::new();
+        let mut step = Step::default();
+        self.work_off(work, &mut step);
+        self.hand_on(step).await
+    }
+
+    /// Frames come in bursts: what has gathered goes on together.
+    fn work_off_stream(&mut self, first: StreamEvent, stream: &mut mpsc::Receiver<StreamEvent>, step: &mut Step) {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            if let Some(work) = self.stream(event) {
+                self.work_off(work, step);
+            }
+            next = if step.rows.len() < ROWS_TOGETHER { stream.try_recv().ok() } else { None };
+        }
+    }
+
+    fn work_off(&mut self, work: Work, step: &mut Step) {
         let mut queue = VecDeque::from([work]);
         while let Some(work) = queue.pop_front() {
             self.seq += 1;
-            rows.push(match work {
-                Work::Account(event) => self.apply_account(event, &mut queue, &mut outgoing),
-                Work::Shared(event) => self.apply_shared(event, &mut queue, &mut outgoing),
+            step.rows.push(match work {
+                Work::Account(event) => self.apply_account(event, &mut queue, &mut step.outgoing),
+                Work::Shared(event) => self.apply_shared(event, &mut queue, &mut step.outgoing),
             });
+        }
+    }
+
+    async fn hand_on(&mut self, step: Step) -> Result<(), WriterGone> {
+        let Step { rows, mut outgoing } = step;
+        if rows.is_empty() {
+            return Ok(());
         }
         self.since_snapshot += u64::try_from(rows.len()).unwrap_or(u64::MAX);
         self.note_pulse(&mut outgoing);
@@ -235,16 +271,25 @@ impl Core {
         Some(Work::Account(match event {
             StreamEvent::Feed { connection, change, account: _ } => Event::Feed { connection, change },
             StreamEvent::Report { connection, report, raw, account: _ } => {
-                let tags = match &report {
-                    Report::Execution(report) => self.tags.check_report(report),
-                    Report::List(_) | Report::Position(_) | Report::Balance(_) | Report::ExternalLock(_) => Tags::NONE,
-                };
-                Event::Report { connection, report, tags, raw: raw.into() }
+                match self.kernel.echo_of(&report, connection) {
+                    Some(of) => Event::Echo { connection, of },
+                    None => {
+                        let tags = self.check(&report);
+                        Event::Report { connection, report, tags, raw: raw.into() }
+                    }
+                }
             }
             StreamEvent::Kept { connection, reason, raw, account: _ } => {
                 Event::Kept { connection, reason, raw: raw.into() }
             }
         }))
+    }
+
+    fn check(&self, report: &Report) -> Tags {
+        match report {
+            Report::Execution(report) => self.tags.check_report(report),
+            Report::List(_) | Report::Position(_) | Report::Balance(_) | Report::ExternalLock(_) => Tags::NONE,
+        }
     }
 
     fn intake(&mut self, message: IntakeMessage) -> Option<Work> {

@@ -4,19 +4,22 @@
 //! Nothing is dropped between the socket and the receiver: the channel is bounded and awaited, so a slow receiver
 //! slows the socket down. The one loss is a message over the size limit, which ends the connection and so is a gap.
 
+mod socket;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{self, JoinSet};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::sync::CancellationToken;
 
+use crate::inlet::user_stream::socket::{DRAIN, close, farewell, send};
 use crate::kernel::event::{Connection, FeedChange};
 use crate::kernel::order::Account;
 use crate::kernel::report::Report;
@@ -77,9 +80,8 @@ impl StreamConfig {
 const REPLACE_APART: Duration = Duration::from_secs(1_800);
 /// A send to our own receiver that took longer than this is a stall of ours, not a silence of the venue's.
 const STALL: Duration = Duration::from_secs(1);
-const SEND_WITHIN: Duration = Duration::from_secs(5);
-/// What the venue still had on the way when a connection was retired.
-const DRAIN: Duration = Duration::from_secs(1);
+/// Frames read before the timers are looked at again.
+const FRAMES_TOGETHER: usize = 64;
 /// Connection tasks wait when the supervisor is behind by so many notes.
 const NOTES_MAX: usize = 64;
 
@@ -206,6 +208,11 @@ impl<C: Fn() -> Time + Clone + Send + Sync + 'static> Shared<C> {
     }
 
     async fn emit(&self, event: StreamEvent) -> Result<(), Stopped> {
+        let event = match self.events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(Stopped),
+            Err(TrySendError::Full(event)) => event,
+        };
         tokio::select! {
             biased;
             sent = self.events.send(event) => sent.map_err(|_| Stopped),
@@ -256,6 +263,8 @@ struct Line<C> {
     retire: CancellationToken,
 }
 
+type Received = Option<Result<Message, tungstenite::Error>>;
+
 type Question = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<C: Fn() -> Time + Clone + Send + Sync + 'static> Line<C> {
@@ -301,7 +310,7 @@ impl<C: Fn() -> Time + Clone + Send + Sync + 'static> Line<C> {
                     return Err(Stopped);
                 }
                 () = self.retire.cancelled() => return self.leave(session, socket).await,
-                received = socket.next() => self.receive(&mut session, received).await?,
+                received = socket.next() => self.receive_burst(&mut session, received, &mut socket).await?,
                 () = answered(&mut question) => {
                     question = None;
                     session.handle_server_time(self.shared.now());
@@ -378,11 +387,19 @@ impl<C: Fn() -> Time + Clone + Send + Sync + 'static> Line<C> {
         }
     }
 
-    async fn receive(
-        &self,
-        session: &mut Session,
-        received: Option<Result<Message, tungstenite::Error>>,
-    ) -> Result<(), Stopped> {
+    /// A frame and what else has come already; timers are looked at between two bursts.
+    async fn receive_burst(&self, session: &mut Session, first: Received, socket: &mut Socket) -> Result<(), Stopped> {
+        let mut received = first;
+        for more in (0..FRAMES_TOGETHER).rev() {
+            let goes_on = more > 0 && matches!(received, Some(Ok(Message::Text(_) | Message::Binary(_))));
+            self.receive(session, received).await?;
+            let Some(next) = goes_on.then(|| socket.next().now_or_never()).flatten() else { break };
+            received = next;
+        }
+        Ok(())
+    }
+
+    async fn receive(&self, session: &mut Session, received: Received) -> Result<(), Stopped> {
         match received {
             Some(Ok(Message::Text(text))) => {
                 let delivery = session.handle_frame(self.shared.now(), binance::read(&text));
@@ -473,25 +490,5 @@ async fn answered(question: &mut Option<Question>) {
     match question {
         Some(question) => question.await,
         None => std::future::pending().await,
-    }
-}
-
-async fn send(socket: &mut Socket, message: Message) -> Result<(), String> {
-    match tokio::time::timeout(SEND_WITHIN, socket.send(message)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(format!("the connection broke: {error}")),
-        Err(_) => Err("the connection takes no more data".to_owned()),
-    }
-}
-
-/// Says goodbye where the other side still listens; nothing depends on it.
-async fn close(socket: &mut Socket) {
-    let _ = tokio::time::timeout(DRAIN, socket.close(None)).await;
-}
-
-fn farewell(frame: Option<&CloseFrame>) -> String {
-    match frame {
-        Some(frame) => format!("the server closed the connection ({}: {})", u16::from(frame.code), frame.reason),
-        None => "the server closed the connection".to_owned(),
     }
 }

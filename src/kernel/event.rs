@@ -40,6 +40,12 @@ pub enum Event {
         tags: Tags,
         raw: Box<str>,
     },
+    /// The same event again on another connection, told alike: only that it came is worth a row.
+    Echo {
+        connection: Connection,
+        /// What both copies tell of, as [`Kernel::echo_of`](crate::kernel::account::Kernel::echo_of) named it.
+        of: Box<str>,
+    },
     /// A frame that could not be read: kept whole, with the reason.
     Kept {
         connection: Connection,

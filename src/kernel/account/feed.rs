@@ -56,11 +56,10 @@ enum Copy {
 
 impl Seen {
     fn take(&mut self, report: &Report, connection: Connection) -> (Box<str>, Copy) {
-        let (key, content) = (identity(report), content(report));
+        let content = content(report);
+        let key = identity(report, content);
         if let Some(copies) = self.copies.get_mut(&key) {
-            if !copies.on.contains(&connection) {
-                copies.on.push(connection);
-            }
+            copies.note(connection);
             let copy = if copies.content == content { Copy::Echo } else { Copy::Conflict };
             return (key, copy);
         }
@@ -75,8 +74,16 @@ impl Seen {
     }
 }
 
+impl Copies {
+    fn note(&mut self, connection: Connection) {
+        if !self.on.contains(&connection) {
+            self.on.push(connection);
+        }
+    }
+}
+
 /// What makes two frames tell of the same event.
-fn identity(report: &Report) -> Box<str> {
+fn identity(report: &Report, content: u64) -> Box<str> {
     match report {
         Report::Execution(report) => {
             let id = report.execution_id.map_or_else(
@@ -88,7 +95,7 @@ fn identity(report: &Report) -> Box<str> {
         Report::List(list) => {
             format!("{}/list/{}/{}/{}", list.symbol, list.list_id, list.status, list.event_at.micros())
         }
-        Report::Position(position) => format!("position/{}/{:x}", position.event_at.micros(), content(report)),
+        Report::Position(position) => format!("position/{}/{content:x}", position.event_at.micros()),
         Report::Balance(update) => format!("balance/{}/{}/{}", update.asset, update.event_at.micros(), update.delta),
         Report::ExternalLock(update) => format!("lock/{}/{}/{}", update.asset, update.event_at.micros(), update.delta),
     }
@@ -103,6 +110,21 @@ fn content(report: &Report) -> u64 {
 }
 
 impl Kernel {
+    /// What a report tells of, if a copy of it that tells the same has come before on another connection.
+    pub fn echo_of(&self, report: &Report, connection: Connection) -> Option<Box<str>> {
+        let content = content(report);
+        let key = identity(report, content);
+        let copies = self.state.seen.copies.get(&key)?;
+        (copies.content == content && !copies.on.contains(&connection)).then_some(key)
+    }
+
+    pub(super) fn echo(&mut self, connection: Connection, of: &str) {
+        self.state.counts.echoes += 1;
+        if let Some(copies) = self.state.seen.copies.get_mut(of) {
+            copies.note(connection);
+        }
+    }
+
     pub(super) fn report(&mut self, connection: Connection, report: Report, tags: Tags, raw: &str) {
         let (key, copy) = self.state.seen.take(&report, connection);
         match copy {

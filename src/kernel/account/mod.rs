@@ -195,6 +195,7 @@ impl Kernel {
             }
             Event::Feed { connection, change } => self.feed(connection, change),
             Event::Report { connection, report, tags, raw } => self.report(connection, report, tags, &raw),
+            Event::Echo { connection, of } => self.echo(connection, &of),
             Event::Kept { connection, reason, .. } => self.kept(connection, &reason),
             Event::Intent { ticket, record } => self.intent(ticket, *record),
             Event::Read { effect, outcome } => self.read(effect, outcome),
