@@ -141,14 +141,16 @@ impl Outside {
     }
 }
 
-/// The burst begins with its first order's frame. Of the product's rows, second copies take time and do not count.
+/// The burst begins with its first order's frame; the frames of one connection count.
 const FLOOR_BURST: &str = "
     WITH first AS (SELECT MIN(seq) AS seq FROM row WHERE raw LIKE '%\"C\":\"burst-1\"%' OR raw LIKE '%\"c\":\"burst-1\"%')
     SELECT COUNT(*), COALESCE(MAX(at) - MIN(at), 0) FROM row, first WHERE row.seq >= first.seq";
 const PRODUCT_BURST: &str = "
-    WITH first AS (SELECT MIN(seq) AS seq FROM record WHERE body LIKE '{\"event\":\"report\"%\"client_order_id\":\"burst-1\"%')
-    SELECT SUM(body LIKE '{\"event\":\"report\"%'), MAX(at) - MIN(at) FROM record, first
-    WHERE record.seq >= first.seq AND (body LIKE '{\"event\":\"report\"%' OR body LIKE '{\"event\":\"echo\"%')";
+    WITH first AS (SELECT MIN(seq) AS seq FROM record WHERE body LIKE '{\"event\":\"report\"%\"client_order_id\":\"burst-1\"%'),
+    burst AS (SELECT at, json_extract(body, '$.connection') AS connection FROM record, first WHERE record.seq >= first.seq
+              AND (body LIKE '{\"event\":\"report\"%' OR body LIKE '{\"event\":\"echo\"%'))
+    SELECT MAX(frames), MAX(ends) - MIN(begins) FROM (
+        SELECT COUNT(*) AS frames, MIN(at) AS begins, MAX(at) AS ends FROM burst GROUP BY connection)";
 
 fn rows(file: &Path, select: &str) -> (u64, u64) {
     let connection = rusqlite::Connection::open(file).unwrap();

@@ -4,14 +4,17 @@
 //! exact in 256 bits. There is no division and there are no floats; what could not be exact is `None`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use fastnum::D256;
-use fastnum::decimal::Context;
+use fastnum::decimal::{Context, Sign};
+use fastnum::{D256, U256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const INTEGER_DIGITS_MAX: usize = 20;
 const FRACTION_DIGITS_MAX: usize = 18;
+/// Any number of so many digits fits 64 bits: what a market writes, less its trailing zeros.
+const SMALL_DIGITS_MAX: usize = 19;
 /// More than 256 bits can hold.
 const EXACT_DIGITS_MAX: usize = 78;
 
@@ -97,15 +100,61 @@ impl Dec {
         if integer.len() > integer_max || fraction.len() > fraction_max {
             return Err(DecError::TooLong);
         }
+        let fraction = fraction.trim_end_matches('0');
+        if integer.len() + fraction.len() <= SMALL_DIGITS_MAX {
+            return Ok(Self::small(text.starts_with('-'), integer, fraction));
+        }
         let value = D256::from_str(text, Context::default()).map_err(|_| DecError::Grammar)?;
         let value = exact(value).ok_or(DecError::TooLong)?;
         Ok(if value.is_zero() { Self::ZERO } else { value })
+    }
+
+    fn small(negative: bool, integer: &str, fraction: &str) -> Self {
+        let digit = |sum: u64, byte: u8| sum * 10 + u64::from(byte - b'0');
+        let digits = integer.bytes().chain(fraction.bytes()).fold(0, digit);
+        if digits == 0 {
+            return Self::ZERO;
+        }
+        let places = i32::try_from(fraction.len()).unwrap_or(0);
+        let sign = if negative { Sign::Minus } else { Sign::Plus };
+        Self(D256::from_parts(U256::from_u64(digits), -places, sign, Context::default()))
+    }
+
+    /// The digits and how many of them stand after the point, without trailing zeros, if 64 bits hold them.
+    fn as_small(self) -> Option<(u64, usize)> {
+        let digits = self.0.digits();
+        let [mut digits, 0, 0, 0] = *digits.digits() else { return None };
+        let mut places = usize::try_from(self.0.fractional_digits_count()).ok()?;
+        while places > 0 && digits.is_multiple_of(10) {
+            (digits, places) = (digits / 10, places - 1);
+        }
+        Some((digits, places)).filter(|_| places < SMALL_DIGITS_MAX)
+    }
+}
+
+/// Equal values hash alike, however they came about.
+impl Hash for Dec {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.as_small().or_else(|| Self(self.0.reduce()).as_small()) {
+            Some((digits, places)) => (self.0.is_negative() && digits > 0, digits, places).hash(state),
+            None => self.to_string().hash(state),
+        }
     }
 }
 
 /// Canonical: no exponent, no trailing zeros after the point, no negative zero. The countersign's bytes.
 impl fmt::Display for Dec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((digits, places)) = self.as_small().filter(|_| f.width().is_none() && f.precision().is_none()) {
+            if self.0.is_negative() && digits > 0 {
+                f.write_str("-")?;
+            }
+            if places == 0 {
+                return write!(f, "{digits}");
+            }
+            let unit = 10_u64.pow(u32::try_from(places).unwrap_or(0));
+            return write!(f, "{}.{:0places$}", digits / unit, digits % unit);
+        }
         let reduced = self.0.reduce();
         let digits = reduced.digits().to_string();
         let sign = if reduced.is_negative() && !reduced.is_zero() { "-" } else { "" };
@@ -169,10 +218,34 @@ mod tests {
             ("-0.50", "-0.5"),
             ("1000", "1000"),
             ("007.10", "7.1"),
+            ("9999999999.999999999", "9999999999.999999999"),
+            ("99999999999.999999999", "99999999999.999999999"),
+            ("0.000000000000000001", "0.000000000000000001"),
+            ("18446744073709551615", "18446744073709551615"),
             ("12345678901234567890.123456789012345678", "12345678901234567890.123456789012345678"),
         ] {
             assert_eq!(dec(input).to_string(), printed);
         }
+    }
+
+    #[test]
+    fn equal_values_hash_alike() {
+        let hash = |value: Dec| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            value.hash(&mut hasher);
+            hasher.finish()
+        };
+        let (tiny, huge) = (dec("0.000000000000000001"), dec("99999999999999999999"));
+        let one = huge.checked_add(dec("1")).unwrap().checked_sub(huge).unwrap();
+        let unit = huge.checked_add(tiny).unwrap().checked_sub(huge).unwrap();
+        for (left, right) in
+            [(one, dec("1.000")), (unit, tiny), (dec("-0"), Dec::ZERO), (huge, dec("99999999999999999999.0"))]
+        {
+            assert_eq!(left, right);
+            assert_eq!(hash(left), hash(right), "{left}");
+        }
+        assert_ne!(hash(dec("1")), hash(dec("-1")));
+        assert_ne!(hash(dec("1")), hash(dec("0.1")));
     }
 
     #[test]
