@@ -85,7 +85,8 @@ async fn nothing_is_lost_whenever_it_is_killed() {
     check_told(&api, &ledger, &rows, &gaps, &owner).await;
     check_no_false_alarm(&ledger, &rows);
     drop(beating);
-    assert!(daemon.stop().await.success());
+    // Killed once more: a post that the Bot API never answers may still be under way, and would outlast a drain.
+    daemon.kill().await;
     let replayed = journal::replay(&stage.journal()).unwrap();
     assert_eq!(replayed.differing, 0, "{:#?}", replayed.differences);
     println!(
