@@ -4,7 +4,6 @@
 //! exact in 256 bits. There is no division and there are no floats; what could not be exact is `None`.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use fastnum::decimal::{Context, Sign};
@@ -132,16 +131,6 @@ impl Dec {
     }
 }
 
-/// Equal values hash alike, however they came about.
-impl Hash for Dec {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match self.as_small().or_else(|| Self(self.0.reduce()).as_small()) {
-            Some((digits, places)) => (self.0.is_negative() && digits > 0, digits, places).hash(state),
-            None => self.to_string().hash(state),
-        }
-    }
-}
-
 /// Canonical: no exponent, no trailing zeros after the point, no negative zero. The countersign's bytes.
 impl fmt::Display for Dec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -226,26 +215,6 @@ mod tests {
         ] {
             assert_eq!(dec(input).to_string(), printed);
         }
-    }
-
-    #[test]
-    fn equal_values_hash_alike() {
-        let hash = |value: Dec| {
-            let mut hasher = std::hash::DefaultHasher::new();
-            value.hash(&mut hasher);
-            hasher.finish()
-        };
-        let (tiny, huge) = (dec("0.000000000000000001"), dec("99999999999999999999"));
-        let one = huge.checked_add(dec("1")).unwrap().checked_sub(huge).unwrap();
-        let unit = huge.checked_add(tiny).unwrap().checked_sub(huge).unwrap();
-        for (left, right) in
-            [(one, dec("1.000")), (unit, tiny), (dec("-0"), Dec::ZERO), (huge, dec("99999999999999999999.0"))]
-        {
-            assert_eq!(left, right);
-            assert_eq!(hash(left), hash(right), "{left}");
-        }
-        assert_ne!(hash(dec("1")), hash(dec("-1")));
-        assert_ne!(hash(dec("1")), hash(dec("0.1")));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::kernel::order::{
 };
 use crate::kernel::time::Time;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Report {
     Execution(Box<ExecutionReport>),
@@ -21,7 +21,7 @@ pub enum Report {
 
 /// One execution report. `client_order_id` is always the order's own id, whichever field the venue puts it in;
 /// `request_client_order_id` is the id of the cancel or amendment that caused this report.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionReport {
     pub symbol: Symbol,
     pub order_id: OrderId,
@@ -78,7 +78,7 @@ pub struct ExecutionReport {
 }
 
 /// A pegged price as the venue reports it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peg {
     pub price_type: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,7 +87,7 @@ pub struct Peg {
     pub offset_value: Option<i64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListStatus {
     pub symbol: Symbol,
     pub list_id: i64,
@@ -102,14 +102,14 @@ pub struct ListStatus {
 }
 
 /// Absolute balances of the assets that may have changed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountPosition {
     pub balances: Vec<Balance>,
     pub event_at: Time,
     pub updated_at: Time,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balance {
     pub asset: Asset,
     pub free: Dec,
@@ -117,7 +117,7 @@ pub struct Balance {
 }
 
 /// A deposit, withdrawal, transfer or external lock: a change, not a level.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalanceUpdate {
     pub asset: Asset,
     pub delta: Dec,

@@ -7,6 +7,7 @@ use countersign::kernel::event::{Connection, Event, FeedChange, ReadOutcome, Rea
 use countersign::kernel::incident::Priority;
 use countersign::kernel::intent::{IntentBody, SendOutcome};
 use countersign::kernel::order::OrderStatus;
+use countersign::kernel::report::{ExecutionReport, Report};
 
 use crate::desk::{Desk, check, dec};
 
@@ -31,6 +32,26 @@ fn the_second_copy_of_a_frame_is_an_echo() {
     desk.wait_ms(11_000);
     check(&desk, "order 2: matched B");
     assert_eq!(desk.kernel.status().counts.echoes, 3);
+}
+
+#[test]
+fn an_equal_copy_is_worth_a_small_row_and_any_other_a_whole_one() {
+    let mut desk = doubled();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    let (placed, tags) = order.placed();
+    let report = Report::Execution(Box::new(placed.clone()));
+    let (first, second) = (Connection(1), Connection(2));
+    assert_eq!(desk.kernel.echo_of(&report, second), None, "nothing came before it");
+    desk.show_on(1, (placed.clone(), tags));
+    assert_eq!(desk.kernel.echo_of(&report, first), None, "the same connection again");
+    let differing = Report::Execution(Box::new(ExecutionReport { price: dec("1"), ..placed }));
+    assert_eq!(desk.kernel.echo_of(&differing, second), None, "it tells something else");
+    let of = desk.kernel.echo_of(&report, second).expect("it tells the same on the other connection");
+    desk.event(Event::Echo { connection: second, of });
+    desk.wait_ms(11_000);
+    check(&desk, "order 2: matched B");
+    assert_eq!(desk.kernel.status().counts.echoes, 1);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The stream itself: two copies of each frame, connections that come and go, what cannot be read, and blindness.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::event::{Connection, FeedChange, Tags};
@@ -102,26 +102,11 @@ fn identity(report: &Report, content: u64) -> Box<str> {
     .into()
 }
 
-/// Of every field; only ever compared with that of another copy.
+/// Of every field. It stands in rows and snapshots, so it must not change with the compiler: a digest of the JSON.
 fn content(report: &Report) -> u64 {
-    let mut fnv = Fnv(0xCBF2_9CE4_8422_2325);
-    report.hash(&mut fnv);
-    fnv.finish()
-}
-
-/// FNV-1a: without a seed, so that a journal replays.
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3);
-        }
-    }
+    // Serialising a report cannot fail: its maps have string keys and its numbers are finite.
+    let bytes = serde_json::to_vec(report).unwrap_or_default();
+    Sha256::digest(&bytes).iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 impl Kernel {
