@@ -43,6 +43,15 @@ impl Channel {
             Self::Webhook => Self::Telegram,
         }
     }
+
+    /// Whether a message stays there and can be changed in place.
+    #[must_use]
+    pub const fn edits(self) -> bool {
+        match self {
+            Self::Telegram => true,
+            Self::Webhook => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Channel {

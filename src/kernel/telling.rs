@@ -56,11 +56,18 @@ pub(crate) struct Telling {
     pub shown: Option<Shown>,
     /// The revision that the last new message showed.
     pub rung_new: u64,
-    /// The revision of a post that may have been delivered without our knowing it.
-    pub uncertain: Option<u64>,
+    /// A post that may have been delivered without our knowing it.
+    pub uncertain: Option<Uncertain>,
     pub reminders: u32,
     pub rung: Option<Rung>,
     pub end_told: bool,
+}
+
+/// What was posted, and nobody knows whether it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Uncertain {
+    pub debt: Debt,
+    pub revision: u64,
 }
 
 /// What a person can see on the channel now.
@@ -90,6 +97,16 @@ pub(crate) enum Debt {
     Change,
     Reminder,
     End,
+}
+
+impl Debt {
+    /// Whether the channel shows the incident as it is once this is paid.
+    pub(crate) const fn carries_card(self) -> bool {
+        match self {
+            Self::New | Self::Change => true,
+            Self::Reminder | Self::End => false,
+        }
+    }
 }
 
 impl Card {
@@ -171,11 +188,12 @@ impl Card {
                 true
             }
         };
-        telling.uncertain = None;
+        // A reminder that arrived says nothing of a card that may have.
+        telling.uncertain.take_if(|uncertain| uncertain.debt == debt || debt.carries_card());
         if rang {
             telling.rung = Some(Rung { at: now, orders: showing.orders });
         }
-        if matches!(debt, Debt::New | Debt::Change) {
+        if debt.carries_card() {
             telling.shown = Some(Shown {
                 revision: showing.revision,
                 named: showing.named,
@@ -186,10 +204,11 @@ impl Card {
         }
     }
 
-    /// Whether a person may have seen this very post already.
+    /// Whether a person may have seen this already: the very post, or most of what a message of its own shows again.
     pub(crate) fn is_repeat(&self, channel: Channel, debt: Debt) -> bool {
-        let uncertain = self.tellings.get(&channel).and_then(|telling| telling.uncertain);
-        uncertain.is_some_and(|revision| debt == Debt::New || revision == self.notice.revision)
+        let Some(telling) = self.tellings.get(&channel) else { return false };
+        let anew = debt == Debt::New || debt == Debt::Change && channel.edits() && telling.message.is_none();
+        telling.uncertain.is_some_and(|uncertain| anew || uncertain.revision == self.notice.revision)
     }
 
     fn urgency_of_new(&self) -> Urgency {

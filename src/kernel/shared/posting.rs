@@ -8,7 +8,7 @@ use crate::kernel::event::EffectId;
 use crate::kernel::hook::{self, HookKind};
 use crate::kernel::incident::{Notice, Priority};
 use crate::kernel::shared::{Attempt, Paying, Shared, Text};
-use crate::kernel::telling::{Debt, IncidentKey, Showing};
+use crate::kernel::telling::{Debt, IncidentKey, Showing, Uncertain};
 use crate::kernel::time::Time;
 
 /// More new cards, or reminders, than this at once become one message.
@@ -108,12 +108,11 @@ impl Shared {
         let telling = card.tellings.entry(channel).or_default();
         let message = telling.message.filter(|_| debt != Debt::New);
         let edits = debt == Debt::Change && message.is_some();
-        let carries = matches!(debt, Debt::New | Debt::Change);
         let number = match telling.number {
-            Some(number) if carries && (edits || telling.uncertain.is_some()) => number,
+            Some(number) if debt.carries_card() && (edits || telling.uncertain.is_some()) => number,
             Some(_) | None => fresh,
         };
-        if carries {
+        if debt.carries_card() {
             telling.number = Some(number);
         }
         let reminders = telling.reminders + 1;
@@ -321,18 +320,19 @@ impl Shared {
     }
 
     pub(super) fn mark_uncertain(&mut self, channel: Channel, attempt: &Attempt) {
-        let showings = match &attempt.paying {
+        let (debt, showings) = match &attempt.paying {
             Paying::Text(number) => {
                 let texts = self.lanes.get_mut(&channel).into_iter().flat_map(|lane| &mut lane.texts);
                 texts.filter(|text| text.number == *number).for_each(|text: &mut Text| text.uncertain = true);
                 return;
             }
-            Paying::Card(_, showing) => std::slice::from_ref(showing),
-            Paying::Many(_, showings) => showings,
+            Paying::Card(debt, showing) => (*debt, std::slice::from_ref(showing)),
+            Paying::Many(debt, showings) => (*debt, showings.as_slice()),
         };
         for showing in showings {
             if let Some(card) = self.cards.get_mut(&showing.key) {
-                card.tellings.entry(channel).or_default().uncertain = Some(showing.revision);
+                let uncertain = Uncertain { debt, revision: showing.revision };
+                card.tellings.entry(channel).or_default().uncertain = Some(uncertain);
             }
         }
     }

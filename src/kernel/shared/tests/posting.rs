@@ -297,6 +297,35 @@ fn a_restart_asks_again_for_what_was_under_way_and_for_nothing_else() {
 }
 
 #[test]
+fn a_card_without_a_message_of_its_own_that_may_have_arrived_marks_the_next_one() {
+    let mut world = World::new();
+    // Told in one digest, so that the first change of each is a message of its own.
+    for incident in 1..=5 {
+        world.notice(critical("main", incident, 1));
+    }
+    world.run(secs(20));
+    world.notice(critical("main", 5, 2));
+    world.run(secs(2));
+    let sent = world.telegram().len();
+    world.notice(critical("main", 4, 2));
+    world.run(secs(2));
+    assert_eq!(world.actions()[sent..], ["quiet"]);
+    world.notice(critical("main", 4, 3));
+    world.run(secs(4));
+    assert_eq!(world.actions()[sent..], ["quiet", "edit"]);
+
+    world.notice(critical("main", 3, 2));
+    world.notice(critical("main", 3, 3));
+    world.restart();
+    world.run(secs(90));
+    let threes: Vec<String> = world.telegram()[sent + 2..].iter().map(|(_, text)| text.clone()).collect();
+    let cards: Vec<&String> =
+        threes.iter().filter(|text| text.starts_with("quiet") && text.contains("incident 3")).collect();
+    assert_eq!(cards.len(), 2, "{threes:#?}");
+    assert!(!cards[0].contains("Repeated:") && cards[1].contains("Repeated:"), "{cards:#?}");
+}
+
+#[test]
 fn a_message_taken_away_is_sent_anew_and_told() {
     let mut world = World::new();
     world.notice(critical("main", 1, 1));
