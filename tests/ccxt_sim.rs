@@ -3,6 +3,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
 
+mod support;
+
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,23 +20,9 @@ fn clock() -> Time {
     Time::from_micros(i64::try_from(since.as_micros()).unwrap())
 }
 
-async fn python_with(package: &str) -> Result<String, String> {
-    let python = std::env::var("COUNTERSIGN_PYTHON").map_err(|_| "COUNTERSIGN_PYTHON is not set".to_owned())?;
-    let found = Command::new(&python).args(["-c", &format!("import {package}")]).output().await;
-    match found {
-        Ok(output) if output.status.success() => Ok(python),
-        Ok(_) => Err(format!("{python} has no {package}")),
-        Err(error) => Err(format!("{python} does not start: {error}")),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ccxt_trades_and_watches() {
-    let python = match python_with("ccxt.pro").await {
-        Ok(python) => python,
-        Err(reason) if std::env::var("COUNTERSIGN_NO_SKIP").as_deref() == Ok("1") => panic!("{reason}"),
-        Err(reason) => return println!("SKIPPED: {reason}"),
-    };
+    let Some(python) = support::python::python_with("ccxt.pro") else { return };
     let config = SimConfig::demo(1, 1, clock);
     let key = config.accounts[0].keys[0].clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -22,13 +22,13 @@ use countersign::sim::client::RestClient;
 use countersign::sim::thief::{Plan, steal};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{Order, orders_by};
 use crate::stage::{Bot, Exchange, Folder, Watcher};
 use crate::support::bot_api::{self, BotApi};
 use crate::support::hook::{self, Hook};
+use crate::support::python::python_with;
 
 const OWNER: i64 = 42;
 const TAG_SECRET: &str = "daemon-tags-9f8e7d6c5b4a39281706f5e4d3c2b1a0";
@@ -47,11 +47,7 @@ struct Stage {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_theft_is_told_through_a_crash() {
-    let python = match python_with_ccxt().await {
-        Ok(python) => python,
-        Err(reason) if std::env::var("COUNTERSIGN_NO_SKIP").as_deref() == Ok("1") => panic!("{reason}"),
-        Err(reason) => return println!("SKIPPED: {reason}"),
-    };
+    let Some(python) = python_with("ccxt") else { return };
     let stage = Stage::set(python).await;
     let watcher = stage.folder.run();
     stage.folder.until_proved().await;
@@ -69,15 +65,6 @@ async fn a_theft_is_told_through_a_crash() {
     assert!(stage.folder.log().contains("Everything is on disk."));
     the_journal_is_whole_and_a_flipped_byte_is_found(&stage).await;
     no_secret_was_told(&stage);
-}
-
-async fn python_with_ccxt() -> Result<String, String> {
-    let python = std::env::var("COUNTERSIGN_PYTHON").map_err(|_| "COUNTERSIGN_PYTHON is not set".to_owned())?;
-    match Command::new(&python).args(["-c", "import ccxt"]).output().await {
-        Ok(output) if output.status.success() => Ok(python),
-        Ok(_) => Err(format!("{python} has no ccxt")),
-        Err(error) => Err(format!("{python} does not start: {error}")),
-    }
 }
 
 impl Stage {

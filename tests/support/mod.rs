@@ -5,6 +5,7 @@
 pub mod bot_api;
 pub mod hook;
 pub mod journal;
+pub mod python;
 pub mod stage;
 pub mod trader;
 
