@@ -55,6 +55,27 @@ fn an_equal_copy_is_worth_a_small_row_and_any_other_a_whole_one() {
 }
 
 #[test]
+fn a_connection_that_joins_another_is_compared_soon_and_one_that_flaps_not_every_time() {
+    let mut desk = Desk::open();
+    desk.live(2);
+    desk.wait_ms(9_999);
+    assert!(desk.reads.is_empty(), "{:?}", desk.reads);
+    desk.wait_ms(1);
+    let asked: Vec<&ReadRequest> = desk.reads.iter().map(|(_, request)| request).collect();
+    assert_eq!(asked, [&ReadRequest::OpenOrders, &ReadRequest::Balances]);
+    desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+    desk.answer(ReadOutcome::Balances(Vec::new()));
+    assert_eq!(desk.kernel.state().coverage.proved_at, Some(desk.now));
+    for connection in 3..23 {
+        desk.live(connection);
+        desk.wait_ms(500);
+        desk.lost(connection);
+    }
+    desk.wait_ms(10_000);
+    assert_eq!(desk.reads.len(), 2, "one comparison in those 20 s, and it is not answered: {:?}", desk.reads);
+}
+
+#[test]
 fn a_copy_that_differs_is_kept_and_told() {
     let mut desk = doubled();
     let order = desk.order(2, "a");

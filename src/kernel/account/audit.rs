@@ -1,4 +1,4 @@
-//! The comparison by REST: open orders and balances, after each time that sight begins and on a timer. Only with it is
+//! The comparison by REST: open orders and balances, after each connect and on a timer. Only with it is
 //! the state *proved*. A difference is looked at twice, since the venue's databases lag, and a failed read is no
 //! reading at all.
 
@@ -103,6 +103,14 @@ impl Kernel {
         self.state.reads.retain(|_, purpose| !matches!(purpose, Purpose::AuditOrders | Purpose::AuditBalances));
         self.ask(ReadRequest::OpenOrders, Purpose::AuditOrders);
         self.ask(ReadRequest::Balances, Purpose::AuditBalances);
+    }
+
+    pub(super) fn audit_within(&mut self, span: Duration) {
+        let due = self.now() + span;
+        if !self.state.timers.iter().any(|(at, timer)| *timer == Timer::Audit && *at <= due) {
+            self.state.timers.retain(|(_, timer)| *timer != Timer::Audit);
+            self.set_timer(span, Timer::Audit);
+        }
     }
 
     pub(super) fn read(&mut self, effect: EffectId, outcome: ReadOutcome) {

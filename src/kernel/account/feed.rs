@@ -20,6 +20,8 @@ const SEEN_MAX: usize = 20_000;
 const ECHO_WITHIN: Duration = Duration::from_secs(10);
 /// A connection this young may have missed what was sent before it was subscribed.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// A connection that joins another one is compared once it has settled; one that flaps must not use up the budget.
+const COMPARED_WITHIN: Duration = Duration::from_secs(10);
 pub(super) const STILL_BLIND_AFTER: Duration = Duration::from_secs(60);
 
 const BLIND_ADVICE: &[&str] = &[
@@ -209,9 +211,7 @@ impl Kernel {
                 };
                 self.state.book.end(now, Cause::Blind, "", line);
                 self.state.book.end(now, Cause::KeyRefused, "", "the exchange accepts the watch key again".to_owned());
-                if was_blind {
-                    self.start_audit();
-                }
+                if was_blind { self.start_audit() } else { self.audit_within(COMPARED_WITHIN) }
             }
             FeedChange::Retired => self.lost(connection, "replaced"),
             FeedChange::Lost { reason } => self.lost(connection, &reason),
