@@ -195,6 +195,7 @@ impl Config {
             tagged_only: account.tagged_only,
             familiar_networks: account.familiar_networks,
             waits: account.waits.checked()?,
+            stopping: None,
         };
         let mut bots = Vec::with_capacity(raw.bots.len());
         for table in raw.bots {

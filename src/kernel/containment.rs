@@ -1,0 +1,442 @@
+//! Containment: what ends an incident, step by step, each step with its proof. A machine of its own: it is told the
+//! time, what became of its acts and how the open orders stand, and gives the next acts.
+//!
+//! Invariants: it starts from the account, not from one key. An act that may have been done is not sent again before a
+//! later read shows that it was not. *Contained* is said only if every key it aimed at is gone from the list and answers
+//! as dead, the list shows declared keys alone, only spared orders were read twice, and nobody else has traded since.
+//! Until then it goes on, and says *not contained*.
+
+mod tries;
+mod key;
+mod orders;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow};
+use crate::kernel::blotter::OrderKey;
+use crate::kernel::containment::key::{KeyTask, Listed};
+use crate::kernel::containment::orders::OrdersTask;
+use crate::kernel::containment::tries::Tries;
+use crate::kernel::declared::{DeclaredKey, KeyRole, Means, Stopping};
+use crate::kernel::event::EffectId;
+use crate::kernel::incident::{IncidentId, Line};
+use crate::kernel::pairs;
+use crate::kernel::time::Time;
+
+pub use key::Goal;
+pub use orders::Standing;
+pub use plan::{PlanStep, Progress, StepState};
+
+/// The list is read again this often until the end: whoever holds the master login can make new keys.
+const LIST_EVERY: Duration = Duration::from_secs(10);
+/// Keys followed; the venue allows 30 a sub-account. Others would be told and left.
+const KEYS_MAX: usize = 100;
+/// Lines kept; the oldest give way, and the journal has them.
+const LINES_MAX: usize = 60;
+/// The venue's clock and ours are not the same, and a frame takes its time.
+const CLOCKS_APART: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    /// Reversible: the keys lose every right.
+    Freeze,
+    /// Final: the keys are deleted, strangers' orders cancelled, the bot stopped.
+    Kill,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    Frozen,
+    /// Everything is proved.
+    Contained,
+    /// The keys are gone from the list and their orders from the book, but no probe could count.
+    RevokedUnprobed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Containment {
+    pub aim: Aim,
+    pub incident: Option<IncidentId>,
+    pub asked_by: Box<str>,
+    pub started_at: Time,
+    means: Means,
+    quiet: Duration,
+    keys: BTreeMap<KeyPrint, KeyTask>,
+    list: ListTask,
+    orders: OrdersTask,
+    hooks: BTreeMap<Box<str>, Hook>,
+    #[serde(with = "pairs")]
+    under_way: BTreeMap<EffectId, Act>,
+    /// Somebody else was active, and it has not been quiet for long enough since.
+    last_foreign: Option<Time>,
+    pub blocked_at: Option<Time>,
+    pub orders_gone_at: Option<Time>,
+    pub ended: Option<(Time, End)>,
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct ListTask {
+    tries: Tries,
+    asked_at: Option<Time>,
+    /// When the last list that could be read was asked for.
+    read_of: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Hook {
+    tries: Tries,
+    stopped: Option<(Time, Box<str>)>,
+}
+
+/// Who asked for what.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub aim: Aim,
+    pub by: Box<str>,
+    pub incident: Option<IncidentId>,
+}
+
+impl Containment {
+    /// `alive` says when each declared key last answered a call from this address.
+    #[must_use]
+    pub fn new(now: Time, asked: Asked, stopping: &Stopping, alive: &BTreeMap<KeyPrint, Time>) -> Self {
+        let goal = |role: KeyRole| match (role, asked.aim, stopping.means) {
+            (KeyRole::Watch | KeyRole::Cancel, ..) => Goal::Keep,
+            (KeyRole::Bot, _, Means::ByHand) => Goal::ByHand,
+            (KeyRole::Bot, Aim::Freeze, Means::SubAccount) => Goal::Freeze,
+            (KeyRole::Bot, Aim::Kill, Means::SubAccount) => Goal::Delete,
+        };
+        let task = |key: &DeclaredKey| {
+            let task = KeyTask::new(&key.name, true, goal(key.role), alive.get(&key.print).copied());
+            (key.print.clone(), task)
+        };
+        let hooks = stopping.hooks.iter().filter(|_| asked.aim == Aim::Kill);
+        Self {
+            aim: asked.aim,
+            incident: asked.incident,
+            asked_by: asked.by,
+            started_at: now,
+            means: stopping.means,
+            quiet: stopping.quiet,
+            keys: stopping.keys.iter().map(task).collect(),
+            list: ListTask::default(),
+            orders: OrdersTask::default(),
+            hooks: hooks.map(|name| (name.clone(), Hook { tries: Tries::default(), stopped: None })).collect(),
+            under_way: BTreeMap::new(),
+            last_foreign: None,
+            blocked_at: None,
+            orders_gone_at: None,
+            ended: None,
+            lines: Vec::new(),
+        }
+    }
+
+    /// A frozen account is killed after all.
+    pub fn escalate(&mut self, now: Time, asked: Asked, stopping: &Stopping) {
+        self.aim = Aim::Kill;
+        self.incident = asked.incident.or(self.incident);
+        self.ended = None;
+        for task in self.keys.values_mut().filter(|task| task.declared && task.goal == Goal::Freeze) {
+            task.goal = Goal::Delete;
+        }
+        for name in &stopping.hooks {
+            self.hooks.entry(name.clone()).or_insert(Hook { tries: Tries::default(), stopped: None });
+        }
+        self.say(now, format!("now to be killed, asked for by {}", asked.by));
+    }
+
+    /// The owner names an undeclared key that may be deleted.
+    pub fn delete_too(&mut self, now: Time, key: &KeyPrint, by: &str) -> Result<(), &'static str> {
+        match self.keys.get_mut(key) {
+            Some(task) if task.goal == Goal::Keep => Err("it is one of countersign's own keys"),
+            Some(task) if self.means == Means::SubAccount => {
+                task.goal = Goal::Delete;
+                let line = format!("key {}: to be deleted, asked for by {by}", task.name);
+                self.ended = None;
+                self.say(now, line);
+                Ok(())
+            }
+            Some(_) => Err("no credential here may delete keys"),
+            None => Err("the exchange's list has not shown such a key"),
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// What to do now. Each act's outcome comes back under the effect that `name` gave it.
+    pub fn poll(
+        &mut self,
+        now: Time,
+        standings: &BTreeMap<OrderKey, Standing>,
+        mut name: impl FnMut(usize) -> EffectId,
+    ) -> Vec<Act> {
+        let mut acts = Vec::new();
+        if self.ended.is_none() {
+            // The keys first: an outlet takes its acts in this order.
+            acts.extend(self.keys.iter().flat_map(|(key, task)| task.next(now, key)));
+            if self.wants_list() && self.list.tries.is_ready(now) {
+                self.list.asked_at = Some(now);
+                acts.push(Act::ListKeys);
+            }
+            if self.aim == Aim::Kill {
+                acts.extend(self.orders.next(now, standings));
+            }
+        }
+        // A bot that cannot be stopped keeps nothing from being contained, and is tried on.
+        let hooks = self.hooks.iter().filter(|(_, hook)| hook.stopped.is_none() && hook.tries.is_ready(now));
+        acts.extend(hooks.map(|(hook, _)| Act::StopBot { hook: hook.clone() }));
+        for (index, act) in acts.iter().enumerate() {
+            self.sent(act);
+            self.under_way.insert(name(index), act.clone());
+        }
+        acts
+    }
+
+    fn sent(&mut self, act: &Act) {
+        match act {
+            Act::ListKeys => self.list.tries.sent(),
+            Act::OpenOrders => self.orders.read.sent(),
+            Act::CancelOrder { symbol, order_id } => self.orders.sent(&(symbol.clone(), *order_id)),
+            Act::SetRights { key, .. } => self.with_key(key, |task| task.freeze.sent()),
+            Act::DeleteKey { key } => self.with_key(key, |task| task.delete.sent()),
+            Act::Probe { key } => self.with_key(key, |task| task.probe.sent()),
+            Act::StopBot { hook } => {
+                if let Some(hook) = self.hooks.get_mut(hook) {
+                    hook.tries.sent();
+                }
+            }
+        }
+    }
+
+    fn with_key(&mut self, key: &KeyPrint, change: impl FnOnce(&mut KeyTask)) {
+        if let Some(task) = self.keys.get_mut(key) {
+            change(task);
+        }
+    }
+
+    fn wants_list(&self) -> bool {
+        self.means == Means::SubAccount
+    }
+
+    /// When `poll` has something to do without anything happening.
+    pub fn due(&self, standings: &BTreeMap<OrderKey, Standing>) -> Option<Time> {
+        let hooks = self.hooks.values().filter(|hook| hook.stopped.is_none()).filter_map(|hook| hook.tries.ready_at());
+        if self.ended.is_some() {
+            return hooks.min();
+        }
+        let keys = self.keys.values().filter_map(KeyTask::due);
+        let list = self.list.tries.ready_at().filter(|_| self.wants_list());
+        let orders = self.orders.due(standings).filter(|_| self.aim == Aim::Kill);
+        let quiet = self.last_foreign.map(|at| at + self.quiet).filter(|_| self.orders.gone_at.is_some());
+        keys.chain(list).chain(hooks).chain(orders).chain(quiet).min()
+    }
+
+    /// The act that an outcome belongs to, if it is one of this containment's.
+    pub fn asked(&self, effect: EffectId) -> Option<&Act> {
+        self.under_way.get(&effect)
+    }
+
+    /// What became of an act. `shown` says how the orders stand that a read of them showed.
+    pub fn handle_outcome(
+        &mut self,
+        now: Time,
+        effect: EffectId,
+        outcome: &ActOutcome,
+        shown: &BTreeMap<OrderKey, Standing>,
+    ) {
+        let Some(act) = self.under_way.remove(&effect) else { return };
+        let line = match &act {
+            Act::ListKeys => {
+                self.list_read(now, outcome);
+                None
+            }
+            Act::SetRights { key, .. } => self.keys.get_mut(key).and_then(|task| task.changed(now, false, outcome)),
+            Act::DeleteKey { key } => self.keys.get_mut(key).and_then(|task| task.changed(now, true, outcome)),
+            Act::Probe { key } => self.keys.get_mut(key).and_then(|task| task.probed(now, outcome)),
+            Act::OpenOrders => match outcome {
+                ActOutcome::Orders(_) => self.orders.read(now, shown, self.blocked_at, self.quiet),
+                other => {
+                    self.orders.read_failed(now, other);
+                    None
+                }
+            },
+            Act::CancelOrder { symbol, order_id } => self.orders.cancelled(now, &(symbol.clone(), *order_id), outcome),
+            Act::StopBot { hook } => self.hook_ended(now, hook, outcome),
+        };
+        if let Some(line) = line {
+            self.say(now, line);
+        }
+        if self.keys.values().any(KeyTask::wants_list) {
+            self.list.tries.again_at_once();
+        }
+        self.settle(now);
+    }
+
+    fn list_read(&mut self, now: Time, outcome: &ActOutcome) {
+        let rows = match outcome {
+            ActOutcome::Keys(rows) => rows,
+            ActOutcome::Held { until, reason } => return self.list.tries.held(*until, reason),
+            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
+                return self.list.tries.failed(now, reason);
+            }
+            ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
+                return self.list.tries.failed(now, "the answer was of another kind");
+            }
+        };
+        let Some(asked_at) = self.list.asked_at else { return };
+        self.list.tries.again_at(now + LIST_EVERY);
+        self.list.read_of = Some(asked_at);
+        for row in rows {
+            self.found(now, row);
+        }
+        let mut lines = Vec::new();
+        for (key, task) in &mut self.keys {
+            let row = rows.iter().find(|row| row.key == *key);
+            lines.extend(task.listed(now, asked_at, row));
+        }
+        for line in lines {
+            self.say(now, line);
+        }
+    }
+
+    /// A key that nobody declared is frozen and asked about: it may be the thief's, and it may be the owner's.
+    fn found(&mut self, now: Time, row: &KeyRow) {
+        if self.keys.contains_key(&row.key) || self.keys.len() >= KEYS_MAX {
+            return;
+        }
+        let name: String = row.name.chars().filter(|c| !c.is_control()).take(40).collect();
+        let name = format!("{name:?} ({})", row.key);
+        let age = if row.created_at >= self.started_at { ", newer than this containment" } else { "" };
+        self.say(now, format!("key {name} is not declared{age}: frozen, and yours to decide on"));
+        self.keys.insert(row.key.clone(), KeyTask::new(&name, false, Goal::Freeze, None));
+        self.blocked_at = None;
+    }
+
+    fn hook_ended(&mut self, now: Time, name: &str, outcome: &ActOutcome) -> Option<String> {
+        let hook = self.hooks.get_mut(name)?;
+        match outcome {
+            ActOutcome::Done { proof } => {
+                hook.tries.worked();
+                hook.stopped = Some((now, proof.clone()));
+                Some(format!("the bot was stopped by {name}: {proof}"))
+            }
+            ActOutcome::Held { until, reason } => {
+                hook.tries.held(*until, reason);
+                None
+            }
+            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
+                hook.tries.failed(now, reason);
+                (hook.tries.failures == 1).then(|| format!("the bot could not be stopped by {name}: {reason}"))
+            }
+            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) => {
+                hook.tries.failed(now, "the answer was of another kind");
+                None
+            }
+        }
+    }
+
+    /// Somebody else did something on the account, as the stream or a read shows it.
+    pub fn handle_foreign(&mut self, now: Time, created_at: Time, what: &str) {
+        if self.ended.is_some() && self.aim == Aim::Freeze {
+            return;
+        }
+        if self.ended.take().is_some() {
+            self.say(now, format!("not contained any more: {what}"));
+        }
+        self.last_foreign = Some(now);
+        self.orders.disturbed();
+        self.orders_gone_at = None;
+        // Every other key is blocked, so one of ours is somebody else's as well.
+        let blocked_before = self.blocked_at.is_some_and(|at| at + CLOCKS_APART < created_at);
+        if blocked_before && self.means == Means::SubAccount {
+            for task in self.keys.values_mut().filter(|task| task.goal == Goal::Keep) {
+                task.goal = Goal::Freeze;
+            }
+            self.blocked_at = None;
+            self.say(now, format!("{what}, after every key was blocked: countersign's own trading key is frozen too"));
+        }
+    }
+
+    /// Works out how far it is. Called after everything that happened.
+    pub fn settle(&mut self, now: Time) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.last_foreign.take_if(|at| *at + self.quiet <= now);
+        let list_known = self.means == Means::ByHand || self.list.read_of.is_some();
+        let blocked = list_known && self.keys.values().all(KeyTask::is_blocked);
+        match (blocked, self.blocked_at) {
+            (true, None) => {
+                self.blocked_at = Some(now);
+                self.say(now, "new orders are blocked".to_owned());
+            }
+            (false, Some(_)) => self.blocked_at = None,
+            (true, Some(_)) | (false, None) => {}
+        }
+        self.orders_gone_at = self.orders.gone_at;
+        let Some(end) = self.reached() else { return };
+        self.ended = Some((now, end));
+        let line = match end {
+            End::Frozen => "FROZEN: no key that is not countersign's has any right left",
+            End::Contained => "CONTAINED",
+            End::RevokedUnprobed => "REVOKED, UNPROBED: no probe from here could count",
+        };
+        self.say(now, line.to_owned());
+    }
+
+    fn reached(&self) -> Option<End> {
+        let blocked_at = self.blocked_at?;
+        let list_is_fresh = self.means == Means::ByHand || self.list.read_of.is_some_and(|of| of >= blocked_at);
+        if !list_is_fresh || !self.keys.values().all(KeyTask::is_done) {
+            return None;
+        }
+        if self.aim == Aim::Freeze {
+            return Some(End::Frozen);
+        }
+        let stranger = |task: &KeyTask| !task.declared && task.listed != Listed::Absent;
+        if self.keys.values().any(stranger) || self.orders.gone_at.is_none() || self.last_foreign.is_some() {
+            return None;
+        }
+        let probed = self.keys.values().all(KeyTask::is_probed);
+        Some(if probed { End::Contained } else { End::RevokedUnprobed })
+    }
+
+    /// The process ended and started again: what was under way may have been done or not.
+    pub fn handle_restart(&mut self, now: Time) {
+        self.under_way.clear();
+        self.list.tries.cut_off();
+        self.orders.cut_off();
+        self.keys.values_mut().for_each(|task| task.cut_off(now));
+        self.hooks.values_mut().for_each(|hook| hook.tries.cut_off());
+    }
+
+    /// The rights that a release would give back.
+    pub fn frozen_rights(&self) -> impl Iterator<Item = (&KeyPrint, &str, KeyRights)> {
+        self.keys.iter().filter_map(|(key, task)| {
+            let rights = task.rights_before.filter(|rights| rights.any())?;
+            (task.frozen_at.is_some() && task.listed == Listed::Shown).then_some((key, &*task.name, rights))
+        })
+    }
+
+    fn say(&mut self, at: Time, text: String) {
+        if self.lines.len() == LINES_MAX {
+            self.lines.remove(0);
+        }
+        self.lines.push(Line { at, text: text.into() });
+    }
+
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+}

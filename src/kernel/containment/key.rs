@@ -1,0 +1,288 @@
+//! One key's way to its end. What was asked for and not answered is found out by reading, never by asking blindly again.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
+use crate::kernel::containment::tries::Tries;
+use crate::kernel::time::Time;
+
+/// Deleting does not wait longer for freezing than so many failures, and not for a look at the living key.
+const FREEZES_BEFORE_DELETE: u32 = 2;
+const LOOKS_BEFORE_DELETE: u32 = 2;
+/// From one unclear or living answer to the next question.
+const PROBE_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// One of ours, which is needed and has not been seen misused.
+    Keep,
+    /// Reversible: no right is left.
+    Freeze,
+    Delete,
+    /// Only its owner can delete it, by hand: it is probed until it is dead.
+    ByHand,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Listed {
+    NotRead,
+    Shown,
+    Absent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeyTask {
+    pub name: Box<str>,
+    pub declared: bool,
+    pub goal: Goal,
+    pub listed: Listed,
+    /// Before we touched it: what a release gives back.
+    pub rights_before: Option<KeyRights>,
+    pub frozen_at: Option<Time>,
+    pub deleted_at: Option<Time>,
+    /// A living answer came from the very address that the probes come from.
+    pub shown_alive_at: Option<Time>,
+    pub dead_at: Option<Time>,
+    pub freeze: Tries,
+    pub delete: Tries,
+    pub probe: Tries,
+    looks: u32,
+    /// A change may have happened: only a list that was asked for later tells.
+    unsure: bool,
+    changed_at: Time,
+    pub last_probe: Option<Box<str>>,
+}
+
+impl KeyTask {
+    pub(super) fn new(name: &str, declared: bool, goal: Goal, shown_alive_at: Option<Time>) -> Self {
+        Self {
+            name: name.into(),
+            declared,
+            goal,
+            listed: Listed::NotRead,
+            rights_before: None,
+            frozen_at: None,
+            deleted_at: None,
+            shown_alive_at,
+            dead_at: None,
+            freeze: Tries::default(),
+            delete: Tries::default(),
+            probe: Tries::default(),
+            looks: 0,
+            unsure: false,
+            changed_at: Time::EPOCH,
+            last_probe: None,
+        }
+    }
+
+    /// Nobody can place an order with it any more, as far as the venue has said.
+    pub(super) fn is_blocked(&self) -> bool {
+        match self.goal {
+            Goal::Keep => true,
+            Goal::ByHand => self.dead_at.is_some(),
+            Goal::Freeze | Goal::Delete => {
+                self.frozen_at.is_some() || self.deleted_at.is_some() || self.listed == Listed::Absent
+            }
+        }
+    }
+
+    /// Proved as far as its goal asks. Whether the probes count is another question.
+    pub(super) fn is_done(&self) -> bool {
+        match self.goal {
+            Goal::Keep => true,
+            Goal::Freeze => self.frozen_at.is_some() || self.dead_at.is_some(),
+            Goal::ByHand => self.dead_at.is_some(),
+            Goal::Delete => self.listed == Listed::Absent && self.dead_at.is_some(),
+        }
+    }
+
+    /// Dead answers from an address that it may never have been allowed from prove nothing.
+    pub(super) fn is_probed(&self) -> bool {
+        !matches!(self.goal, Goal::Delete | Goal::ByHand) || self.shown_alive_at.is_some()
+    }
+
+    pub(super) fn wants_list(&self) -> bool {
+        let deleted_and_unread = self.deleted_at.is_some() && self.listed != Listed::Absent;
+        self.goal != Goal::ByHand && (self.unsure || deleted_and_unread)
+    }
+
+    pub(super) fn next(&self, now: Time, key: &KeyPrint) -> Vec<Act> {
+        let mut acts = Vec::new();
+        match self.goal {
+            Goal::Keep => return acts,
+            Goal::ByHand => {}
+            Goal::Freeze | Goal::Delete if self.unsure || self.listed == Listed::Absent => {}
+            Goal::Freeze | Goal::Delete => {
+                if self.frozen_at.is_none() && self.deleted_at.is_none() && self.freeze.is_ready(now) {
+                    acts.push(Act::SetRights { key: key.clone(), rights: KeyRights::NONE });
+                }
+                if self.may_delete() && self.delete.is_ready(now) {
+                    acts.push(Act::DeleteKey { key: key.clone() });
+                }
+            }
+        }
+        if self.wants_probe() && self.probe.is_ready(now) {
+            acts.push(Act::Probe { key: key.clone() });
+        }
+        acts
+    }
+
+    fn may_delete(&self) -> bool {
+        let frozen = self.frozen_at.is_some() || self.freeze.failures >= FREEZES_BEFORE_DELETE;
+        let looked = self.shown_alive_at.is_some() || self.looks >= LOOKS_BEFORE_DELETE;
+        // Nothing else of ours may be under way with this key: what came later would be judged by what came before.
+        let idle = !self.freeze.under_way && !self.probe.under_way;
+        self.goal == Goal::Delete && frozen && looked && idle && self.deleted_at.is_none()
+    }
+
+    fn wants_probe(&self) -> bool {
+        match self.goal {
+            Goal::Keep | Goal::Freeze => false,
+            Goal::ByHand => self.dead_at.is_none(),
+            Goal::Delete if self.listed == Listed::Absent => self.dead_at.is_none(),
+            Goal::Delete => {
+                self.shown_alive_at.is_none() && self.looks < LOOKS_BEFORE_DELETE && self.deleted_at.is_none()
+            }
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Time> {
+        if self.goal == Goal::Keep {
+            return None;
+        }
+        let present = self.listed != Listed::Absent && !self.unsure && self.goal != Goal::ByHand;
+        let freeze = present && self.frozen_at.is_none() && self.deleted_at.is_none();
+        let delete = present && self.may_delete();
+        [(freeze, &self.freeze), (delete, &self.delete), (self.wants_probe(), &self.probe)]
+            .into_iter()
+            .filter_map(|(wanted, tries)| tries.ready_at().filter(|_| wanted))
+            .min()
+    }
+
+    /// What freezing or deleting came to. Returns what is worth a line.
+    pub(super) fn changed(&mut self, now: Time, deletes: bool, outcome: &ActOutcome) -> Option<String> {
+        self.changed_at = now;
+        let tries = if deletes { &mut self.delete } else { &mut self.freeze };
+        match outcome {
+            ActOutcome::Done { .. } => {
+                tries.worked();
+                let at = if deletes { &mut self.deleted_at } else { &mut self.frozen_at };
+                *at = Some(now);
+                let what = if deletes { "deleted, says the exchange" } else { "frozen: no right is left" };
+                return Some(format!("key {}: {what}", self.name));
+            }
+            ActOutcome::Held { until, reason } => tries.held(*until, reason),
+            ActOutcome::Refused { code, reason } => {
+                tries.failed(now, &format!("refused ({code}): {reason}"));
+                // It may be gone already.
+                self.unsure = true;
+            }
+            ActOutcome::Unknown { reason } => {
+                tries.failed(now, reason);
+                self.unsure = true;
+            }
+            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) => {
+                tries.failed(now, "the answer was of another kind");
+                self.unsure = true;
+            }
+        }
+        None
+    }
+
+    /// The list showed it, or did not. One that was asked for before our last change says nothing.
+    pub(super) fn listed(&mut self, now: Time, asked_at: Time, row: Option<&KeyRow>) -> Option<String> {
+        let in_between = self.freeze.under_way || self.delete.under_way;
+        if asked_at < self.changed_at || in_between {
+            return None;
+        }
+        self.unsure = false;
+        let before = std::mem::replace(&mut self.listed, if row.is_some() { Listed::Shown } else { Listed::Absent });
+        let Some(row) = row else {
+            let gone = before != Listed::Absent && self.goal != Goal::Keep;
+            return gone.then(|| format!("key {}: the exchange's list does not show it", self.name));
+        };
+        if self.deleted_at.take().is_some() {
+            self.delete.failed(now, "deleted, said the exchange, and its list still shows it");
+        }
+        if self.frozen_at.is_none() && self.rights_before.is_none() {
+            self.rights_before = Some(row.rights);
+        }
+        match (row.rights.any(), self.frozen_at) {
+            (true, Some(_)) => {
+                self.frozen_at = None;
+                self.freeze.failed(now, "frozen, said the exchange, and its list shows rights again");
+                Some(format!("key {}: it has rights again", self.name))
+            }
+            (false, None) => {
+                self.frozen_at = Some(now);
+                (self.goal != Goal::Keep).then(|| format!("key {}: the list shows it without any right", self.name))
+            }
+            (true, None) | (false, Some(_)) => None,
+        }
+    }
+
+    pub(super) fn probed(&mut self, now: Time, outcome: &ActOutcome) -> Option<String> {
+        let answers = match outcome {
+            ActOutcome::Probed(answers) => answers,
+            ActOutcome::Held { until, reason } => {
+                self.probe.held(*until, reason);
+                return None;
+            }
+            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
+                self.looks = self.looks.saturating_add(1);
+                self.probe.failed(now, reason);
+                return None;
+            }
+            ActOutcome::Keys(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
+                self.probe.failed(now, "the answer was of another kind");
+                return None;
+            }
+        };
+        self.looks = self.looks.saturating_add(1);
+        self.probe.again_at(now + PROBE_AGAIN_AFTER);
+        let told = format!("{} and {}", words(&answers[0]), words(&answers[1]));
+        self.last_probe = Some(told.as_str().into());
+        let alive = answers.iter().any(|answer| matches!(answer, ProbeAnswer::Alive { .. }));
+        let dead = answers.iter().all(|answer| matches!(answer, ProbeAnswer::Dead { .. }));
+        let gone = self.listed == Listed::Absent || self.goal == Goal::ByHand;
+        if alive {
+            self.dead_at = None;
+            let first = self.shown_alive_at.is_none() || gone && self.goal == Goal::Delete;
+            // A key that answers after its deletion was not dead when we looked from here, so the address counts.
+            self.shown_alive_at.get_or_insert(now);
+            return first.then(|| format!("key {}: alive when called from here: {told}", self.name));
+        }
+        // By hand there is no list: without a living answer before, dead ones prove nothing.
+        let counts = self.goal != Goal::ByHand || self.shown_alive_at.is_some();
+        if dead && gone && counts && self.dead_at.is_none() {
+            self.dead_at = Some(now);
+            let weight = if self.is_probed() { "dead" } else { "answers as dead, and was never seen alive from here" };
+            return Some(format!("key {}: {weight}: {told}", self.name));
+        }
+        None
+    }
+
+    /// The process ended while requests were under way: they may have been done.
+    pub(super) fn cut_off(&mut self, now: Time) {
+        if self.freeze.under_way || self.delete.under_way {
+            self.unsure = true;
+            self.changed_at = now;
+        }
+        for tries in [&mut self.freeze, &mut self.delete, &mut self.probe] {
+            tries.cut_off();
+        }
+    }
+}
+
+fn words(answer: &ProbeAnswer) -> String {
+    match answer {
+        ProbeAnswer::Dead { code } => format!("{code} (dead)"),
+        ProbeAnswer::Alive { code: 0 } => "an answer (alive)".to_owned(),
+        ProbeAnswer::Alive { code } => format!("{code} (alive)"),
+        ProbeAnswer::Unclear { reason } => format!("unclear ({reason})"),
+    }
+}

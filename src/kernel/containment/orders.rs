@@ -1,0 +1,205 @@
+//! The open orders of the account on their way to *only spared ones*, read twice. The stream says early what is to be
+//! cancelled; only reads say that it is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::act::{Act, ActOutcome};
+use crate::kernel::blotter::OrderKey;
+use crate::kernel::containment::tries::Tries;
+use crate::kernel::pairs;
+use crate::kernel::time::Time;
+
+/// Cancels under way at once; the rest follows as they are answered.
+const AT_ONCE: usize = 8;
+/// Orders followed one by one. At the limit the next read, which follows the cancels, brings the others.
+const CANCELS_MAX: usize = 2_000;
+/// From one read that still shows something to the next.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Once they are gone it is looked again, until the containment ends.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What is to become of an open order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The bot's, or there before us.
+    Spare,
+    Cancel,
+    /// Its verdict waits for the bot's word, for seconds: neither spared nor touched, and not gone.
+    Wait,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OrdersTask {
+    pub read: Tries,
+    asked_at: Option<Time>,
+    #[serde(with = "pairs")]
+    cancels: BTreeMap<OrderKey, Cancel>,
+    /// The first of the reads since when only spared orders were shown.
+    clean_since: Option<Time>,
+    pub gone_at: Option<Time>,
+    pub cancelled: u64,
+    pub spared: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Cancel {
+    tries: Tries,
+    /// Answered, one way or another: it is made again only if a later read shows the order still.
+    settled: bool,
+    settled_at: Option<Time>,
+}
+
+impl OrdersTask {
+    pub(super) fn next(&mut self, now: Time, standings: &BTreeMap<OrderKey, Standing>) -> Vec<Act> {
+        for (key, standing) in standings {
+            if *standing == Standing::Cancel && self.cancels.len() < CANCELS_MAX {
+                self.cancels.entry(key.clone()).or_default();
+            }
+        }
+        let under_way = self.cancels.values().filter(|cancel| cancel.tries.under_way).count();
+        let ready = |cancel: &Cancel| !cancel.settled && cancel.tries.is_ready(now);
+        let ready = self.cancels.iter().filter(|(_, cancel)| ready(cancel)).map(|(key, _)| key);
+        let mut acts: Vec<Act> = ready
+            .take(AT_ONCE.saturating_sub(under_way))
+            .map(|(symbol, order_id)| Act::CancelOrder { symbol: symbol.clone(), order_id: *order_id })
+            .collect();
+        if self.wants_read() && self.read.is_ready(now) {
+            self.asked_at = Some(now);
+            acts.push(Act::OpenOrders);
+        }
+        acts
+    }
+
+    /// A read shows most once the cancels have been answered; a failing one must not keep the others from being seen.
+    fn wants_read(&self) -> bool {
+        self.asked_at.is_none() || self.cancels.values().all(|cancel| cancel.settled || cancel.tries.failures > 0)
+    }
+
+    pub(super) fn sent(&mut self, key: &OrderKey) {
+        self.cancels.entry(key.clone()).or_default().tries.sent();
+    }
+
+    pub(super) fn due(&self, standings: &BTreeMap<OrderKey, Standing>) -> Option<Time> {
+        let known = |key: &&OrderKey| self.cancels.contains_key(*key) || self.cancels.len() >= CANCELS_MAX;
+        let fresh =
+            standings.iter().filter(|(_, standing)| **standing == Standing::Cancel).any(|(key, _)| !known(&key));
+        let cancels =
+            self.cancels.values().filter(|cancel| !cancel.settled).filter_map(|cancel| cancel.tries.ready_at());
+        let read = self.read.ready_at().filter(|_| self.wants_read());
+        cancels.chain(read).chain(fresh.then_some(Time::EPOCH)).min()
+    }
+
+    pub(super) fn cancelled(&mut self, now: Time, key: &OrderKey, outcome: &ActOutcome) -> Option<String> {
+        let cancel = self.cancels.get_mut(key)?;
+        let (symbol, id) = key;
+        match outcome {
+            ActOutcome::Held { until, reason } => {
+                cancel.tries.held(*until, reason);
+                return None;
+            }
+            ActOutcome::Done { .. } => {
+                cancel.tries.worked();
+                self.cancelled += 1;
+                (cancel.settled, cancel.settled_at) = (true, Some(now));
+                return Some(format!("order {id} of {symbol}: cancelled, says the exchange"));
+            }
+            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => cancel.tries.failed(now, reason),
+            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) => {
+                cancel.tries.failed(now, "the answer was of another kind");
+            }
+        }
+        // It may be gone by now: a read will tell.
+        (cancel.settled, cancel.settled_at) = (true, Some(now));
+        None
+    }
+
+    /// `blocked_at`: before that, what is gone may come again. `quiet`: how far apart the two reads are.
+    pub(super) fn read(
+        &mut self,
+        now: Time,
+        shown: &BTreeMap<OrderKey, Standing>,
+        blocked_at: Option<Time>,
+        quiet: Duration,
+    ) -> Option<String> {
+        let asked_at = self.asked_at?;
+        // What was answered before the read was asked for, and is not shown, needs no more.
+        let old = |cancel: &Cancel| cancel.settled_at.is_some_and(|at| at <= asked_at);
+        let gone: BTreeSet<OrderKey> = self
+            .cancels
+            .iter()
+            .filter(|(key, c)| old(c) && !shown.contains_key(*key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.cancels.retain(|key, _| !gone.contains(key));
+        for (key, standing) in shown {
+            if *standing == Standing::Cancel && (self.cancels.contains_key(key) || self.cancels.len() < CANCELS_MAX) {
+                let cancel = self.cancels.entry(key.clone()).or_default();
+                if old(cancel) {
+                    (cancel.settled, cancel.settled_at) = (false, None);
+                }
+            }
+        }
+        let count = |standing: Standing| shown.values().filter(|other| **other == standing).count() as u64;
+        let (left, waiting) = (count(Standing::Cancel), count(Standing::Wait));
+        self.spared = count(Standing::Spare);
+        if left + waiting > 0 {
+            let was_gone = self.gone_at.take().is_some();
+            self.clean_since = None;
+            self.read.again_at(now + READ_AGAIN_AFTER);
+            return was_gone.then(|| format!("{left} orders are open again that are not your bot's"));
+        }
+        let blocked_before = blocked_at.is_some_and(|at| at <= asked_at);
+        let since = *self.clean_since.get_or_insert(asked_at);
+        let twice = asked_at >= since + quiet;
+        if self.gone_at.is_none() && twice && blocked_before {
+            self.gone_at = Some(now);
+            self.read.again_at(now + LOOK_EVERY);
+            return Some(format!("read twice: no order is open but {} spared ones", self.spared));
+        }
+        self.read.again_at(if self.gone_at.is_some() {
+            now + LOOK_EVERY
+        } else if twice {
+            now + READ_AGAIN_AFTER
+        } else {
+            since + quiet
+        });
+        None
+    }
+
+    /// A failed read is no reading at all.
+    pub(super) fn read_failed(&mut self, now: Time, outcome: &ActOutcome) {
+        match outcome {
+            ActOutcome::Held { until, reason } => self.read.held(*until, reason),
+            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => self.read.failed(now, reason),
+            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
+                self.read.failed(now, "the answer was of another kind");
+            }
+        }
+    }
+
+    /// Somebody else traded: what was read before does not count.
+    pub(super) fn disturbed(&mut self) {
+        self.clean_since = None;
+        self.gone_at = None;
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.cancels.values().filter(|cancel| !cancel.settled).count()
+    }
+
+    pub(super) fn last_failure(&self) -> Option<&str> {
+        let cancels = self.cancels.values().filter_map(|cancel| cancel.tries.last.as_deref());
+        self.read.last.as_deref().or(cancels.last())
+    }
+
+    pub(super) fn cut_off(&mut self) {
+        self.read.cut_off();
+        for cancel in self.cancels.values_mut() {
+            cancel.tries.cut_off();
+        }
+    }
+}

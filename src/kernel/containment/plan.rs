@@ -1,0 +1,225 @@
+//! A containment as people see it: the same steps before it runs, while it runs, and after.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::act::KeyPrint;
+use crate::kernel::containment::key::{Goal, KeyTask, Listed};
+use crate::kernel::containment::tries::{LOUD_AFTER, Tries};
+use crate::kernel::containment::{Aim, Containment, End};
+use crate::kernel::declared::Means;
+use crate::kernel::incident::{IncidentId, Line};
+use crate::kernel::time::Time;
+
+/// `what` is done once `after` holds, and is done when `proof` is there; `on_failure` says what happens until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanStep {
+    pub what: Box<str>,
+    pub after: Box<str>,
+    pub proof: Box<str>,
+    pub on_failure: Box<str>,
+    pub state: StepState,
+    /// What is known of it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    Waiting,
+    UnderWay,
+    /// It failed often, and is tried on.
+    Failing,
+    Proved,
+    /// Done as far as can be seen from here, and not proved.
+    NotProved,
+}
+
+/// How far it is, in the words of every channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub word: Box<str>,
+    pub aim: Aim,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<IncidentId>,
+    pub asked_by: Box<str>,
+    pub started_at: Time,
+    /// Two clocks, never one: until no new order was possible, and until no stranger's order was open.
+    pub blocked_ms: Option<i64>,
+    pub orders_gone_ms: Option<i64>,
+    pub ended_ms: Option<i64>,
+    pub end: Option<End>,
+    pub steps: Vec<PlanStep>,
+    /// What was seen, in order.
+    pub lines: Vec<Line>,
+}
+
+impl Containment {
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let since = |at: Time| at.millis() - self.started_at.millis();
+        let word = match self.ended {
+            None if self.aim == Aim::Freeze => "not frozen yet",
+            None => "not contained",
+            Some((_, End::Frozen)) => "frozen",
+            Some((_, End::Contained)) => "contained",
+            Some((_, End::RevokedUnprobed)) => "revoked, unprobed",
+        };
+        Progress {
+            word: word.into(),
+            aim: self.aim,
+            incident: self.incident,
+            asked_by: self.asked_by.clone(),
+            started_at: self.started_at,
+            blocked_ms: self.blocked_at.map(since),
+            orders_gone_ms: self.orders_gone_at.map(since),
+            ended_ms: self.ended.map(|(at, _)| since(at)),
+            end: self.ended.map(|(_, end)| end),
+            steps: self.steps(),
+            lines: self.lines.clone(),
+        }
+    }
+
+    #[must_use]
+    pub fn steps(&self) -> Vec<PlanStep> {
+        let mut steps = Vec::new();
+        for (print, task) in &self.keys {
+            match task.goal {
+                Goal::Keep => {}
+                Goal::ByHand => steps.push(by_hand(task)),
+                Goal::Freeze => steps.push(freeze(print, task)),
+                Goal::Delete => steps.extend([freeze(print, task), delete(task), prove(task)]),
+            }
+        }
+        if self.means == Means::SubAccount {
+            steps.push(self.list_step());
+        }
+        if self.aim == Aim::Kill {
+            steps.extend(self.hooks.iter().map(|(name, hook)| {
+                let state = if hook.stopped.is_some() { StepState::Proved } else { state_of(&hook.tries) };
+                let told = hook.stopped.as_ref().map(|(_, proof)| proof.clone()).or(hook.tries.last.clone());
+                PlanStep {
+                    what: format!("stop the bot: {name}").into(),
+                    after: "at once".into(),
+                    proof: "the hook's own answer".into(),
+                    on_failure: "tried on; stop the bot by hand".into(),
+                    state,
+                    detail: told.filter(|text| !text.is_empty()),
+                }
+            }));
+            steps.extend([self.cancel_step(), self.gone_step()]);
+        }
+        steps
+    }
+
+    fn list_step(&self) -> PlanStep {
+        let strangers = self.keys.values().filter(|task| !task.declared && task.listed != Listed::Absent);
+        let strangers: Vec<&str> = strangers.map(|task| &*task.name).collect();
+        let detail = match (&strangers[..], &self.list.tries.last) {
+            ([], last) => last.clone(),
+            (names, _) => Some(format!("not declared, frozen, yours to decide on: {}", names.join(", ")).into()),
+        };
+        let read = self.list.read_of.is_some_and(|of| self.blocked_at.is_some_and(|at| of >= at));
+        PlanStep {
+            what: "freeze every key of the account that is not declared".into(),
+            after: "at once, and every 10 s".into(),
+            proof: "the exchange's list shows declared keys alone".into(),
+            on_failure: "an undeclared key is kept frozen and asked about; never deleted unasked".into(),
+            state: if read && strangers.is_empty() { StepState::Proved } else { state_of(&self.list.tries) },
+            detail,
+        }
+    }
+
+    fn cancel_step(&self) -> PlanStep {
+        let left = self.orders.left();
+        let done = self.orders.gone_at.is_some();
+        PlanStep {
+            what: "cancel every open order that is not your bot's, and was not there before".into(),
+            after: "at once, order by order".into(),
+            proof: "they are in no read of the open orders".into(),
+            on_failure: "tried on, inside 70 % of the request weight".into(),
+            state: match (done, left, &self.orders.read.last) {
+                (true, ..) => StepState::Proved,
+                (false, 0, None) if self.orders.cancelled == 0 => StepState::Waiting,
+                (false, ..) => StepState::UnderWay,
+            },
+            detail: Some(
+                format!("{} cancelled, {left} to go, {} spared", self.orders.cancelled, self.orders.spared).into(),
+            ),
+        }
+    }
+
+    fn gone_step(&self) -> PlanStep {
+        PlanStep {
+            what: format!("read the open orders twice, {} s apart", self.quiet.as_secs()).into(),
+            after: "new orders are blocked".into(),
+            proof: "both reads show spared orders only".into(),
+            on_failure: "a failed read counts as unknown, and is made again".into(),
+            state: if self.orders.gone_at.is_some() { StepState::Proved } else { state_of(&self.orders.read) },
+            detail: self.orders.last_failure().map(Into::into),
+        }
+    }
+}
+
+fn state_of(tries: &Tries) -> StepState {
+    match tries {
+        Tries { failures, .. } if *failures >= LOUD_AFTER => StepState::Failing,
+        Tries { under_way: false, failures: 0, .. } => StepState::Waiting,
+        Tries { .. } => StepState::UnderWay,
+    }
+}
+
+fn freeze(print: &KeyPrint, task: &KeyTask) -> PlanStep {
+    let name = if task.declared { format!("{} ({print})", task.name) } else { task.name.to_string() };
+    PlanStep {
+        what: format!("freeze key {name}: no right is left").into(),
+        after: "at once".into(),
+        proof: "the exchange says so, or its list shows no right".into(),
+        on_failure: "tried on; after two failures the next step does not wait for it".into(),
+        state: if task.is_blocked() { StepState::Proved } else { state_of(&task.freeze) },
+        detail: task.freeze.last.clone(),
+    }
+}
+
+fn delete(task: &KeyTask) -> PlanStep {
+    PlanStep {
+        what: format!("delete key {}", task.name).into(),
+        after: "it is frozen, and was seen alive from here (or two looks failed)".into(),
+        proof: "the exchange's list does not show it".into(),
+        on_failure: "the list is read before it is tried again".into(),
+        state: if task.listed == Listed::Absent { StepState::Proved } else { state_of(&task.delete) },
+        detail: task.delete.last.clone(),
+    }
+}
+
+fn prove(task: &KeyTask) -> PlanStep {
+    let state = match (task.dead_at.is_some(), task.is_probed()) {
+        (true, true) => StepState::Proved,
+        (true, false) => StepState::NotProved,
+        (false, _) => state_of(&task.probe),
+    };
+    PlanStep {
+        what: format!("prove that key {} is dead", task.name).into(),
+        after: "the list does not show it".into(),
+        proof: "two unlike calls with it get a dead key's codes, from an address where it was seen alive".into(),
+        on_failure: "asked again every 2 s; without a living answer before, the end is \"revoked, unprobed\"".into(),
+        state,
+        detail: task.last_probe.clone().or(task.probe.last.clone()),
+    }
+}
+
+fn by_hand(task: &KeyTask) -> PlanStep {
+    PlanStep {
+        what: format!(
+            "YOU delete key {}: https://www.binance.com/en/my/settings/api-management (app: Profile, API Management). \
+             This cannot be done by API.",
+            task.name
+        )
+        .into(),
+        after: "at once".into(),
+        proof: "two unlike calls with it get a dead key's codes, from an address where it was seen alive".into(),
+        on_failure: "strangers' orders are cancelled again and again until it is dead".into(),
+        state: if task.dead_at.is_some() { StepState::Proved } else { StepState::Waiting },
+        detail: task.last_probe.clone(),
+    }
+}
