@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::exception::LocalException;
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset, Bot, Symbol};
 
@@ -20,6 +21,8 @@ pub struct Declared {
     pub tagged_only: bool,
     pub familiar_networks: Vec<Network>,
     pub waits: Waits,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<LocalException>,
 }
 
 impl Declared {
@@ -31,6 +34,7 @@ impl Declared {
             tagged_only: false,
             familiar_networks: Vec::new(),
             waits: Waits::default(),
+            exceptions: Vec::new(),
         }
     }
 }

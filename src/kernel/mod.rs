@@ -15,6 +15,7 @@ pub mod bots;
 pub mod blotter;
 pub mod verdict;
 pub mod rule;
+pub mod exception;
 pub mod incident;
 pub mod book;
 pub mod coverage;
