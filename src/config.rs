@@ -9,8 +9,10 @@ use serde::Deserialize;
 
 use crate::kernel::chat::TelegramConfig;
 use crate::kernel::declared::{Declared, Limits, Network, QuoteLimit, SymbolLimit, Waits};
+use crate::kernel::exception::{Exception, Expiry, LOCAL_MAX, LocalException};
+use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset, Bot, Symbol};
-use crate::kernel::rule::{Pack, RuleSet};
+use crate::kernel::rule::{Condition, Pack, RuleSet};
 use crate::kernel::shared::SharedConfig;
 use crate::secret::Reference;
 use crate::tag::layout::{IdPrefix, KeyId};
@@ -51,6 +53,8 @@ struct Raw {
     account: AccountTable,
     #[serde(default, rename = "bot")]
     bots: Vec<BotTable>,
+    #[serde(default, rename = "exception")]
+    exceptions: Vec<ExceptionTable>,
     #[serde(default)]
     intake: IntakeTable,
     telegram: Option<TelegramTable>,
@@ -119,6 +123,19 @@ struct BotTable {
     symbols: BTreeMap<Symbol, SymbolLimit>,
     #[serde(default)]
     quote: BTreeMap<Asset, QuoteLimit>,
+}
+
+/// Every field must be there; what is missing is named with the exception that misses it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExceptionTable {
+    name: Option<String>,
+    rule: Option<Box<str>>,
+    when: Option<Condition>,
+    owner: Option<Box<str>>,
+    reason: Option<Box<str>>,
+    expires: Option<Expiry>,
+    notional: Option<BTreeMap<Asset, Dec>>,
 }
 
 #[derive(Debug)]
@@ -196,6 +213,7 @@ impl Config {
             familiar_networks: account.familiar_networks,
             waits: account.waits.checked()?,
             stopping: None,
+            exceptions: Vec::new(),
         };
         let mut bots = Vec::with_capacity(raw.bots.len());
         for table in raw.bots {
@@ -207,12 +225,14 @@ impl Config {
             }
             bots.push(config);
         }
+        let rules = rules(raw.rules.map(|rules| folder.join(rules)).as_deref())?;
+        declared.exceptions = exceptions(raw.exceptions, &rules)?;
         let prefixes = account.id_prefixes.iter().map(|text| IdPrefix::new(text).map_err(|error| error.to_string()));
         Ok(Self {
             folder: folder.to_owned(),
             data: folder.join(raw.data),
             declared,
-            rules: rules(raw.rules.map(|rules| folder.join(rules)).as_deref())?,
+            rules,
             exchange: account.exchange,
             tags: TagConfig {
                 secret: account.tag_secret,
@@ -310,6 +330,24 @@ pub fn rules(folder: Option<&Path>) -> Result<RuleSet, String> {
     RuleSet::new(packs.collect::<Result<Vec<_>, String>>()?)
 }
 
+/// The owner's exceptions. Whether their dates are right is asked at the start, which knows the time and the last ones.
+fn exceptions(tables: Vec<ExceptionTable>, rules: &RuleSet) -> Result<Vec<LocalException>, String> {
+    if tables.len() > LOCAL_MAX {
+        return Err(format!("more than {LOCAL_MAX} [[exception]] stand there\nhint: take out what has expired"));
+    }
+    let mut exceptions: Vec<LocalException> = Vec::with_capacity(tables.len());
+    for table in tables {
+        let local = table.checked()?;
+        let of = &local.exception.name;
+        local.check(rules).map_err(|fault| format!("exception {of:?}: {fault}"))?;
+        if exceptions.iter().any(|other| other.exception.name == *of) {
+            return Err(format!("exception {of:?} stands twice"));
+        }
+        exceptions.push(local);
+    }
+    Ok(exceptions)
+}
+
 fn name(text: &str, field: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=40).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('_') {
@@ -333,6 +371,25 @@ impl WaitsTable {
             unseen_after: wait("unseen_after_s", self.unseen_after_s, usual.unseen_after, 600)?,
             silent_after: wait("silent_after_s", self.silent_after_s, usual.silent_after, 86_400)?,
             audit_every: wait("audit_every_s", self.audit_every_s, usual.audit_every, 3_600)?,
+        })
+    }
+}
+
+impl ExceptionTable {
+    fn checked(self) -> Result<LocalException, String> {
+        let of = self.name.ok_or("an [[exception]] has no name\nhint: what it used is kept under its name")?;
+        name(&of, "exception.name")?;
+        let missing = |field: &str, like: &str| format!("exception {of:?} has no {field}\nhint: {field} = {like}");
+        Ok(LocalException {
+            rule: self.rule.ok_or_else(|| missing("rule", "\"foreign_order\""))?,
+            exception: Exception {
+                when: self.when.ok_or_else(|| missing("when", "{ field = \"symbol\", in = [\"BTCUSDT\"] }"))?,
+                owner: self.owner.ok_or_else(|| missing("owner", "\"who answers for it\""))?,
+                reason: self.reason.ok_or_else(|| missing("reason", "\"why it is there\""))?,
+                expires: self.expires.ok_or_else(|| missing("expires", "\"2026-12-24\", at most 90 days ahead"))?,
+                notional: self.notional.ok_or_else(|| missing("notional", "{ USDT = \"500\" }, for its whole life"))?,
+                name: of.into(),
+            },
         })
     }
 }

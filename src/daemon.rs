@@ -35,8 +35,10 @@ use crate::journal::sqlite::{self, Journal, JournalError, WriterGone};
 use crate::kernel::account::Kernel;
 use crate::kernel::channel::Post;
 use crate::kernel::event::{EffectId, Event, Fault, ReadOutcome, ReadRequest};
+use crate::kernel::exception;
 use crate::kernel::incident::Notice;
 use crate::kernel::shared::SharedEvent;
+use crate::kernel::time::Time;
 use crate::outlet::telegram::TelegramOutlet;
 use crate::release::{self, Exits};
 use crate::secret::SecretError;
@@ -91,6 +93,7 @@ pub async fn run(
     let mut parts = Parts::load(&config)?;
     let start = restore(&config.journal_file(), has_run)?;
     let clock = Arc::new(Clock::new(start.last_at));
+    check_exceptions(&config, &start, clock.now())?;
     let (inputs, doors) = inputs();
     let mut tasks = Tasks::new(shutdown);
     // Bound before a row is written: what cannot listen has not started.
@@ -121,6 +124,15 @@ pub async fn run(
     let (ended, rest) = tasks.wait(doors.faults).await;
     core_ends.cancel();
     ended.and(heart.drain(core, rest).await)
+}
+
+/// Nothing is refused after a broken journal: which exceptions are new is not known then, and the watch must go on.
+fn check_exceptions(config: &Config, start: &Start, now: Time) -> Result<(), DaemonError> {
+    if !start.faults.is_empty() {
+        return Ok(());
+    }
+    let known = start.kernel.as_ref().map_or(&[][..], |kernel| &kernel.declared().exceptions);
+    exception::check_new(now, &config.declared.exceptions, known).map_err(DaemonError::Setting)
 }
 
 /// The senders of what `Inputs` receives.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::kernel::account::Status;
+use crate::kernel::account::{ExceptionStatus, Status};
 use crate::kernel::card;
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentState, Notice, Priority};
@@ -52,7 +52,25 @@ pub fn status(status: &Status) -> String {
     for line in &status.cannot_see {
         say(&mut text, format_args!("  - {line}\n"));
     }
+    if !status.exceptions.is_empty() {
+        text.push_str("kept quiet by exceptions:\n");
+    }
+    for exception in &status.exceptions {
+        say(&mut text, format_args!("  - {}\n", exception_told(exception)));
+    }
     text
+}
+
+fn exception_told(exception: &ExceptionStatus) -> String {
+    let ExceptionStatus { name, rule, owner, expires, findings, .. } = exception;
+    let used = exception.notional.iter().map(|(asset, of)| {
+        let up = if of.used >= of.bound { " (USED UP)" } else { "" };
+        format!("{} of {} {asset} used{up}", of.used, of.bound)
+    });
+    let used = used.collect::<Vec<_>>().join(", ");
+    let until = if exception.expired { "EXPIRED at" } else { "until" };
+    let of = if exception.local { "" } else { ", above the floor only" };
+    format!("{name}: {rule}{of}, for {owner}, {until} {expires}; {used}; findings {findings}")
 }
 
 pub fn incidents(notices: &[Notice]) -> String {

@@ -20,16 +20,18 @@ fn block(language: &str) -> &'static str {
 #[test]
 fn the_sample_configuration_is_one() {
     let config = Config::parse(block("toml"), Path::new(".")).unwrap();
-    assert_eq!(config.declared.bots.len(), 1);
+    assert_eq!((config.declared.bots.len(), config.declared.exceptions.len()), (1, 0));
     // Every line that is commented out is one that could be written, but for the folder of rules, which must exist.
     let all: String = block("toml")
         .lines()
         .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with("[[") => format!("{rest}\n"),
             Some(rest) if rest.contains(" = ") && !rest.starts_with("rules") => format!("{rest}\n"),
             _ => format!("{line}\n"),
         })
         .collect();
     let config = Config::parse(&all, Path::new(".")).unwrap();
+    assert_eq!(config.declared.exceptions.len(), 1);
     assert!(config.bots.iter().all(|bot| bot.tags.is_some() && bot.uids.is_some()));
 }
 

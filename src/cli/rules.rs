@@ -22,13 +22,16 @@ pub fn run(command: &RulesCommand, json: bool, out: &mut impl Write) -> anyhow::
         let rows: Vec<_> = rules
             .rules()
             .iter()
-            .map(|rule| json!({ "name": rule.name, "priority": rule.priority, "response": rule.response, "cause": rule.cause }))
+            .map(|rule| json!({ "name": rule.name, "priority": rule.priority, "response": rule.response, "cause": rule.cause, "exceptions": rule.exceptions }))
             .collect();
         writeln!(out, "{}", json!({ "rules": rows }))?;
         return Ok(());
     }
     for rule in rules.rules() {
         writeln!(out, "{:<28} {:<8} {}", rule.name, words::priority(rule.priority), rule.headline)?;
+        for exception in &rule.exceptions {
+            writeln!(out, "  except {}, for {}, until {}", exception.name, exception.owner, exception.expires)?;
+        }
     }
     writeln!(out, "{} rules, each held to its own cases", rules.rules().len())?;
     Ok(())

@@ -23,10 +23,10 @@ use crate::kernel::blotter::OrderKey;
 use crate::kernel::containment::key::{KeyTask, Listed};
 use crate::kernel::containment::orders::OrdersTask;
 use crate::kernel::containment::tries::Tries;
-use crate::kernel::declared::{DeclaredKey, KeyRole, Means, Stopping};
 use crate::kernel::event::EffectId;
 use crate::kernel::incident::{IncidentId, Line};
 use crate::kernel::pairs;
+use crate::kernel::stopping::{DeclaredKey, KeyRole, Means, Stopping};
 use crate::kernel::time::Time;
 
 pub use key::Goal;

@@ -2,12 +2,14 @@
 //!
 //! Invariants: a condition cannot fail, loop or overflow when it runs, and it knows exact decimals only. A test on a
 //! field that a finding does not have is false. A rule whose own tests do not pin down each of its terms does not
-//! load, and no pack can make a stranger's order silent: `FLOOR` speaks where no rule does.
+//! load, and no pack can make a stranger's order silent: `FLOOR` speaks where no rule does, or where a pack's exception
+//! quiets the last one that did.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::exception::Exception;
 use crate::kernel::incident::Priority;
 use crate::kernel::money::Dec;
 use crate::kernel::order::words;
@@ -96,6 +98,8 @@ pub struct Rule {
     pub event_count: Option<EventCount>,
     pub fires: Vec<Facts>,
     pub quiet: Vec<Facts>,
+    #[serde(default, rename = "exception", skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Exception>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +120,8 @@ words!(
         Address = "address",
         Unexplained = "unexplained",
         PreExisting = "pre_existing",
+        /// An owner's exception is new.
+        Exception = "exception",
         Blind = "blind",
         BotSilent = "bot_silent",
         KeyRefused = "key_refused",
@@ -178,6 +184,15 @@ impl Condition {
             Self::Not(Negated { not }) => !not.holds(facts),
             Self::Test(test) => test.holds(facts),
         }
+    }
+
+    /// Says which of its terms could never hold, or never fail, as it is written.
+    pub fn check(&self) -> Result<(), String> {
+        let tests = self.tests();
+        if tests.is_empty() {
+            return Err("`when` has no term".to_owned());
+        }
+        tests.iter().try_for_each(|test| test.check())
     }
 
     fn tests(&self) -> Vec<&Test> {
@@ -268,6 +283,11 @@ pub struct RuleSet {
 /// What speaks where no rule does: these verdicts cannot be made silent by a pack.
 const FLOOR: [&str; 8] = ["foreign", "divergent", "replayed", "forged", "unissued", "unlogged", "unseen", "unproven"];
 
+/// The name under which the floor speaks.
+pub const FLOOR_RULE: &str = "floor";
+/// Exceptions of one rule of a pack.
+const EXCEPTIONS_MAX: usize = 16;
+
 /// How a finding is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruling<'a> {
@@ -297,14 +317,24 @@ impl RuleSet {
         &self.rules
     }
 
+    pub fn exceptions_of(&self, rule: &str) -> &[Exception] {
+        self.rules.iter().find(|known| *known.name == *rule).map_or(&[], |known| &known.exceptions)
+    }
+
     /// The rules that a finding meets, the loudest first. `count` notes it for a counting rule and answers whether
-    /// the count is reached.
-    pub fn rulings(&self, facts: &Facts, mut count: impl FnMut(&Rule, EventCount) -> bool) -> Vec<Ruling<'_>> {
+    /// the count is reached; `excepted` answers whether an exception of the rule's own quiets it.
+    pub fn rulings(
+        &self,
+        facts: &Facts,
+        mut count: impl FnMut(&Rule, EventCount) -> bool,
+        mut excepted: impl FnMut(&Rule) -> bool,
+    ) -> Vec<Ruling<'_>> {
         let mut rulings: Vec<Ruling<'_>> = self
             .rules
             .iter()
             .filter(|rule| rule.response != Response::None && rule.when.holds(facts))
             .filter(|rule| rule.event_count.is_none_or(|window| count(rule, window)))
+            .filter(|rule| !excepted(rule))
             .map(|rule| Ruling {
                 rule: &rule.name,
                 headline: &rule.headline,
@@ -315,7 +345,7 @@ impl RuleSet {
         if rulings.is_empty() && facts.word(Field::Verdict).is_some_and(|verdict| FLOOR.contains(&verdict)) {
             let headline = facts.verdict().map_or("the exchange does not know what your bot said", Verdict::plain);
             rulings.push(Ruling {
-                rule: "floor",
+                rule: FLOOR_RULE,
                 headline,
                 priority: if facts.verdict().is_some_and(Verdict::is_stranger) {
                     Priority::Critical
@@ -350,11 +380,8 @@ fn check(rule: &Rule) -> Result<(), String> {
     if rule.event_count.is_some_and(|window| !counts(&window)) {
         return Err(format!("event_count needs at_least from 1 to {EVENTS_COUNTED_MAX} and within_s from 1 to 86400"));
     }
-    let tests = rule.when.tests();
-    if tests.is_empty() {
-        return Err("`when` has no term".to_owned());
-    }
-    tests.iter().try_for_each(|test| test.check())?;
+    rule.when.check()?;
+    check_exceptions(&rule.exceptions)?;
     for facts in rule.fires.iter().chain(&rule.quiet) {
         if let Some((field, word)) = facts.words.iter().find(|(field, word)| !known_word(**field, word)) {
             return Err(format!("a case says {field} = {word:?}, which no finding has"));
@@ -366,8 +393,22 @@ fn check(rule: &Rule) -> Result<(), String> {
     if !passes(&rule.when) {
         return Err("its own cases disagree with `when`".to_owned());
     }
+    let tests = rule.when.tests();
     match (0..tests.len()).find(|nth| passes(&rule.when.with_negated(*nth))) {
         Some(nth) => Err(format!("no case would notice if the term on {} were negated", tests[nth].field)),
         None => Ok(()),
     }
+}
+
+fn check_exceptions(exceptions: &[Exception]) -> Result<(), String> {
+    if exceptions.len() > EXCEPTIONS_MAX {
+        return Err(format!("has more than {EXCEPTIONS_MAX} exceptions"));
+    }
+    for (nth, exception) in exceptions.iter().enumerate() {
+        exception.check().map_err(|fault| format!("exception {:?}: {fault}", exception.name))?;
+        if exceptions.iter().take(nth).any(|other| other.name == exception.name) {
+            return Err(format!("exception {:?} stands twice", exception.name));
+        }
+    }
+    Ok(())
 }

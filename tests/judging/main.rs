@@ -11,6 +11,7 @@ mod comparison;
 mod incidents;
 mod capacity;
 mod packs;
+mod exceptions;
 mod any_order;
 mod anything;
 mod decimals;

@@ -140,7 +140,7 @@ fn the_floor_speaks_where_no_rule_does() {
         let spoken = ["foreign", "divergent", "replayed", "forged", "unissued", "unlogged", "unseen", "unproven"];
         for verdict in spoken {
             let facts = Facts::default().with(Field::Verdict, verdict);
-            let rulings = rules.rulings(&facts, |_, _| true);
+            let rulings = rules.rulings(&facts, |_, _| true, |_| false);
             let [floor] = &rulings[..] else { panic!("{verdict}: {rulings:?}") };
             let told = if matches!(verdict, "unseen" | "unproven") {
                 (Priority::Warning, Cause::Unexplained)
@@ -151,7 +151,7 @@ fn the_floor_speaks_where_no_rule_does() {
         }
         for verdict in ["matched", "pending", "pre_existing", "exchange_generated"] {
             let facts = Facts::default().with(Field::Verdict, verdict);
-            assert_eq!(rules.rulings(&facts, |_, _| true), Vec::new(), "{verdict}");
+            assert_eq!(rules.rulings(&facts, |_, _| true, |_| false), Vec::new(), "{verdict}");
         }
     }
 }
@@ -161,7 +161,11 @@ fn a_counting_rule_alone_leaves_the_floor_until_it_counts() {
     let counting = load(&RULE.replace("cause =", "event_count = { at_least = 3, within_s = 60 }\ncause =")).unwrap();
     let facts = Facts { notional: Some("100".parse().unwrap()), ..Facts::default() }.with(Field::Verdict, "foreign");
     let named = |counted: bool| {
-        counting.rulings(&facts, |_, _| counted).iter().map(|ruling| ruling.rule.to_owned()).collect::<Vec<_>>()
+        counting
+            .rulings(&facts, |_, _| counted, |_| false)
+            .iter()
+            .map(|ruling| ruling.rule.to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!((named(false), named(true)), (vec!["floor".to_owned()], vec!["one".to_owned()]));
 }

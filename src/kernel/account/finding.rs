@@ -1,15 +1,17 @@
 //! From a verdict to the incident book: the facts of a finding, the line a person reads, and the built-in findings
 //! that no rule file can take away.
 
-use crate::kernel::account::Kernel;
+use crate::kernel::account::{Kernel, State};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::book::Entry;
+use crate::kernel::declared::Declared;
 use crate::kernel::event::{AccessEvidence, AccessSource, Answer, Effect, TagCheck, Ticket};
+use crate::kernel::exception::{Claim, Exception, Quieting, pack_key};
 use crate::kernel::incident::{IncidentId, Priority};
 use crate::kernel::limits::{Size, admit, quote_asset};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Asset, OrderType, Side, Symbol};
-use crate::kernel::rule::{Cause, Facts, Field, Ruling, Subject};
+use crate::kernel::rule::{Cause, Facts, Field, RuleSet, Ruling, Subject};
 use crate::kernel::verdict::{Placed, Verdict};
 
 /// Foreign addresses remembered. At the limit the oldest is forgotten, and would be told again.
@@ -32,6 +34,8 @@ pub(super) struct Finding<'a> {
     pub scope: &'a str,
     pub line: String,
     pub certainty: String,
+    /// The money it is about by now, where it can be told: what an exception's bound is held against.
+    pub at_stake: Option<Dec>,
     pub order: Option<OrderKey>,
 }
 
@@ -39,8 +43,7 @@ impl Kernel {
     /// Tells it as the rules say. Returns the incidents it is now part of.
     pub(super) fn find(&mut self, finding: Finding<'_>) -> Vec<IncidentId> {
         let (now, seq) = self.moment();
-        let book = &mut self.state.book;
-        let rulings = self.rules.rulings(&finding.facts, |rule, window| book.count(now, &rule.name, window));
+        let Heard { rulings, past_bound } = hear(&self.rules, &self.declared, &mut self.state, &finding);
         let mut told: Vec<Cause> = Vec::new();
         let mut incidents = Vec::new();
         let others: Vec<&str> = rulings.iter().skip(1).map(|ruling| ruling.rule).collect();
@@ -52,6 +55,9 @@ impl Kernel {
             let mut line = finding.line.clone();
             if !others.is_empty() && told.len() == 1 {
                 line = format!("{line} [also {}]", others.join(", "));
+            }
+            for name in &past_bound {
+                line = format!("{line} [past the bound of exception {name}]");
             }
             let order = finding.order.as_ref().and_then(|key| {
                 let order = self.state.blotter.orders.get(key)?;
@@ -205,6 +211,7 @@ impl Kernel {
             scope: "",
             line: format!("{address} at {} UTC{action}", evidence.at),
             certainty: format!("{proves} Binance shows no address for API calls."),
+            at_stake: None,
             order: None,
         });
     }
@@ -217,6 +224,52 @@ impl Kernel {
         };
         self.effects.push(Effect::Answer { ticket, answer });
     }
+}
+
+/// What is to be told of a finding after the exceptions.
+struct Heard<'a> {
+    rulings: Vec<Ruling<'a>>,
+    /// The exceptions that mean it and would have quieted less money.
+    past_bound: Vec<&'a str>,
+}
+
+/// Asks the rules, each with its own exceptions, then the owner's exceptions: these alone can quiet the floor.
+fn hear<'a>(rules: &'a RuleSet, declared: &'a Declared, state: &mut State, finding: &Finding<'_>) -> Heard<'a> {
+    let State { now, book, uses, blotter, .. } = state;
+    let order = finding.order.as_ref();
+    let is_open = |key: &OrderKey| blotter.orders.get(key).is_some_and(|order| order.open);
+    let room = order.is_none_or(|order| uses.make_room_for(order, is_open));
+    // An order that was quiet and has grown is not one more event.
+    let again = order.is_some_and(|order| uses.follows(order));
+    let claim = Claim { now: now.at, facts: &finding.facts, at_stake: finding.at_stake, order };
+    let mut past_bound = Vec::new();
+    let mut quiets = |key: &str, exception: &'a Exception| {
+        let quieting = if room { uses.quiet(key, exception, &claim) } else { Quieting::NotMeant };
+        if quieting == Quieting::PastBound && !past_bound.contains(&&*exception.name) {
+            past_bound.push(&*exception.name);
+        }
+        quieting == Quieting::Quieted
+    };
+    let mut rulings = rules.rulings(
+        &finding.facts,
+        |rule, window| !again && book.count(now.at, &rule.name, window),
+        |rule| {
+            let mut exceptions = rules.exceptions_of(&rule.name).iter();
+            exceptions.any(|exception| quiets(&pack_key(&rule.name, &exception.name), exception))
+        },
+    );
+    rulings.retain(|ruling| {
+        let mut local = declared.exceptions.iter().filter(|local| *local.rule == *ruling.rule);
+        !local.any(|local| quiets(&local.exception.name, &local.exception))
+    });
+    if let Some(order) = order {
+        if rulings.is_empty() {
+            uses.follow(order, finding.at_stake.unwrap_or(Dec::ZERO));
+        } else {
+            uses.forget(order);
+        }
+    }
+    Heard { rulings, past_bound }
 }
 
 /// The asset an incident's money is counted in. A symbol whose quote asset is not known counts in a unit of its own.

@@ -162,6 +162,7 @@ impl Kernel {
             scope: "",
             line,
             certainty: certainty.to_owned(),
+            at_stake: None,
             order: None,
         });
     }
@@ -182,6 +183,7 @@ impl Kernel {
             scope: "",
             line,
             certainty: "A failed read says nothing, neither that it is there nor that it is not.".to_owned(),
+            at_stake: None,
             order: None,
         });
     }

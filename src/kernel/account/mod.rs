@@ -13,6 +13,7 @@ mod intents;
 mod mirror;
 mod audit;
 mod feed;
+mod exceptions;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::kernel::bots::Bots;
 use crate::kernel::coverage::Coverage;
 use crate::kernel::declared::Declared;
 use crate::kernel::event::{Effect, EffectId, Event, Fault, OrderRef, ReadRequest};
+use crate::kernel::exception::Uses;
 use crate::kernel::incident::Priority;
 use crate::kernel::order::{Account, Bot};
 use crate::kernel::pairs;
@@ -33,6 +35,7 @@ use crate::kernel::rule::{Cause, RuleSet};
 use crate::kernel::time::Time;
 
 pub use audit::Audit;
+pub use exceptions::ExceptionStatus;
 pub use feed::Seen;
 pub use requests::{RequestKey, Requests};
 pub use status::{BotStatus, Status};
@@ -72,6 +75,8 @@ pub struct State {
     /// Foreign addresses told, and when: each is told once a day.
     #[serde(with = "pairs")]
     addresses: BTreeMap<std::net::IpAddr, Time>,
+    #[serde(default, skip_serializing_if = "Uses::is_empty")]
+    uses: Uses,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -114,6 +119,8 @@ enum Timer {
     Echo,
     /// Still blind: say it louder.
     StillBlind,
+    /// An exception of this name expires.
+    Expiry(Box<str>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,8 +194,10 @@ impl Kernel {
         match event {
             Event::Started { declared, rules, .. } => {
                 self.state.bots.declare(declared.bots.keys());
-                (self.declared, self.rules) = (*declared, *rules);
+                let before = std::mem::replace(&mut self.declared, *declared);
+                self.rules = *rules;
                 self.started(last_at);
+                self.start_exceptions(&before.exceptions);
             }
             Event::Restored { state, declared, rules } => {
                 (self.state, self.declared, self.rules) = (*state, *declared, *rules);
@@ -242,6 +251,7 @@ impl Kernel {
                 Timer::RecheckBalances => self.compare_balances(),
                 Timer::Echo => self.check_echoes(),
                 Timer::StillBlind => self.check_still_blind(),
+                Timer::Expiry(name) => self.check_expiry(&name),
             }
         }
     }

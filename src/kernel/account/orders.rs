@@ -106,6 +106,11 @@ impl Kernel {
         let exposure = self.state.blotter.orders.get(key).map_or(Dec::ZERO, Order::exposure);
         self.state.book.follow(key, exposure);
         touched.orders.iter().for_each(|key| self.rejudge(key));
+        let strange = self.state.blotter.orders.get(key).is_some_and(|order| order.verdict.is_stranger());
+        if strange && self.state.uses.has_grown(key, exposure) {
+            // It was quieted with less money.
+            self.tell_stranger(key);
+        }
         if touched.identity {
             self.rejudge_requests_on(key);
         }
@@ -121,6 +126,7 @@ impl Kernel {
             self.rejudge(&oldest);
         }
         self.end_waiting_on(&oldest);
+        self.state.uses.forget(&oldest);
         self.state.blotter.forget_order(&oldest);
     }
 
@@ -272,6 +278,7 @@ impl Kernel {
 
     pub(super) fn clear_order(&mut self, key: &OrderKey, why: &str) {
         let now = self.now();
+        self.state.uses.forget(key);
         if self.state.blotter.orders.get_mut(key).is_some_and(|order| std::mem::take(&mut order.told)) {
             self.state.book.clear(now, key, &format!("cleared: order {} of {}: {why}", key.1, key.0));
         }
@@ -293,6 +300,7 @@ impl Kernel {
             scope: "",
             line,
             certainty: self.certainty(order.verdict, order.tag, self.inside_limits(&order.placed)),
+            at_stake: Some(order.exposure()),
             order: Some(key.clone()),
         });
     }

@@ -13,6 +13,7 @@ use crate::kernel::blotter::{Announced, Intent, IntentKey, Order, OrderKey};
 use crate::kernel::event::{Issuer, TagCheck};
 use crate::kernel::incident::IncidentId;
 use crate::kernel::intent::{CancelTerms, Target};
+use crate::kernel::limits::Size;
 use crate::kernel::money::Dec;
 use crate::kernel::order::{ClientId, ExecutionType, ExpiryReason, OrderId, OrderStatus, Symbol, TimeInForce};
 use crate::kernel::pairs;
@@ -386,6 +387,10 @@ impl Kernel {
             (Kind::Cancel | Kind::Amendment, verdict) => format!(", {}", verdict.plain()),
         };
         let line = format!("{did}{who}: {}", describe(key, &order.placed));
+        if self.state.uses.follows(key) {
+            // The order is a stranger's that an exception keeps quiet, so its end is quiet too.
+            return;
+        }
         if order.verdict.is_stranger() {
             let now = self.now();
             return self.state.book.note(now, Cause::Stranger, "", line);
@@ -400,6 +405,8 @@ impl Kernel {
             scope: "",
             line,
             certainty: self.certainty(request.verdict, request.tag, true),
+            // What was on the book and is gone.
+            at_stake: Size::from(&order.placed).notional,
             // The order is the bot's own: its money is not a stranger's.
             order: None,
         });

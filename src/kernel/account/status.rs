@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::account::{Counts, Kernel};
+use crate::kernel::account::{Counts, ExceptionStatus, Kernel};
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentState, Notice};
 use crate::kernel::order::{Account, Bot};
@@ -26,6 +26,9 @@ pub struct Status {
     /// Orders open before we looked, waiting for `confirm DIGEST`.
     pub confirm: Option<Box<str>>,
     pub cannot_see: Vec<Box<str>>,
+    /// What is seen and left unsaid.
+    #[serde(default)]
+    pub exceptions: Vec<ExceptionStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +81,7 @@ impl Kernel {
             rest_differences: state.audit.differences(),
             confirm: state.audit.pre_existing.clone(),
             cannot_see: CANNOT_SEE.iter().map(|text| (*text).into()).collect(),
+            exceptions: self.exception_statuses(),
         }
     }
 

@@ -6,8 +6,8 @@ use crate::kernel::act::KeyPrint;
 use crate::kernel::containment::key::{Goal, KeyTask, Listed};
 use crate::kernel::containment::tries::{LOUD_AFTER, Tries};
 use crate::kernel::containment::{Aim, Containment, End};
-use crate::kernel::declared::Means;
 use crate::kernel::incident::{IncidentId, Line};
+use crate::kernel::stopping::Means;
 use crate::kernel::time::Time;
 
 /// `what` is done once `after` holds, and is done when `proof` is there; `on_failure` says what happens until then.

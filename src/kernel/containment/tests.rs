@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::kernel::act::ProbeAnswer;
-use crate::kernel::declared::{DeclaredKey, Mode};
 use crate::kernel::order::{OrderId, Symbol};
+use crate::kernel::stopping::{DeclaredKey, Mode};
 
 const START: Time = Time::from_millis(1_764_000_000_000);
 const QUIET: Duration = Duration::from_secs(5);

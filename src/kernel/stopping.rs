@@ -1,0 +1,57 @@
+//! What the owner declared about stopping a theft: who may act, by what means, and the keys of the account. It stands in
+//! the configuration only; a key stands here by its print.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::act::KeyPrint;
+
+/// Who may act: nobody, the owner, or countersign by itself within its bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Holds no credential but the reading one; `kill` answers with what a person can do.
+    Watch,
+    Ask,
+}
+
+/// How the account's keys can be made useless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Means {
+    /// The bot trades in a sub-account, and a key of the master may freeze and delete its keys.
+    SubAccount,
+    /// No API deletes a key of one's own account: a person must.
+    ByHand,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyRole {
+    /// A bot's: what a thief would have.
+    Bot,
+    /// The reading key of countersign.
+    Watch,
+    /// The key with which countersign cancels. It can trade, so it is a suspect as well.
+    Cancel,
+}
+
+/// A key of the account that its owner knows of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredKey {
+    pub name: Box<str>,
+    pub print: KeyPrint,
+    pub role: KeyRole,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    pub mode: Mode,
+    pub means: Means,
+    pub keys: Vec<DeclaredKey>,
+    /// The declared ways to stop the bot, by name.
+    pub hooks: Vec<Box<str>>,
+    /// Between the two reads that show the book clean, and after the last trade of a stranger.
+    pub quiet: Duration,
+}
