@@ -14,7 +14,7 @@ use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset, Bot, Symbol};
 use crate::kernel::rule::{Condition, Pack, RuleSet};
 use crate::kernel::shared::SharedConfig;
-use crate::secret::Reference;
+use crate::secret::{KeyReference, Reference, VaultPlace};
 use crate::tag::layout::{IdPrefix, KeyId};
 
 /// The stable rules, which are used where the configuration names no folder of others.
@@ -34,6 +34,7 @@ pub struct Config {
     pub folder: PathBuf,
     /// Where the journal and the sockets lie.
     pub data: PathBuf,
+    pub vault: Option<VaultPlace>,
     pub declared: Declared,
     pub rules: RuleSet,
     pub exchange: ExchangeConfig,
@@ -50,6 +51,7 @@ struct Raw {
     data: PathBuf,
     #[serde(default)]
     rules: Option<PathBuf>,
+    vault: Option<VaultTable>,
     account: AccountTable,
     #[serde(default, rename = "bot")]
     bots: Vec<BotTable>,
@@ -59,6 +61,13 @@ struct Raw {
     intake: IntakeTable,
     telegram: Option<TelegramTable>,
     webhook: Option<WebhookTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VaultTable {
+    file: PathBuf,
+    key: Option<KeyReference>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -231,6 +240,7 @@ impl Config {
         Ok(Self {
             folder: folder.to_owned(),
             data: folder.join(raw.data),
+            vault: raw.vault.map(|table| VaultPlace { file: folder.join(table.file), key: table.key }),
             declared,
             rules,
             exchange: account.exchange,

@@ -10,6 +10,7 @@ use countersign::cli::demo::{self, DemoArgs};
 use countersign::cli::journal::{self, JournalCommand, ReplayArgs};
 use countersign::cli::rules::{self, RulesCommand};
 use countersign::cli::run::{self, ConfigArgs, RunError};
+use countersign::cli::secret::{self, SecretArgs};
 use countersign::cli::{access, run::on_signal};
 use countersign::clock;
 use countersign::config::Config;
@@ -47,6 +48,8 @@ enum Command {
     /// The journal
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// The secrets in the vault: they go in, are listed by name, and are never shown
+    Secret(SecretArgs),
     /// Run a journal's events through the kernel again and compare the effects
     Replay(ReplayArgs),
     /// Read recorded frames of the private stream, line by line
@@ -122,6 +125,10 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
                 None => configured()?.journal_file(),
             };
             journal::verify(&file, json, &mut out)?
+        }
+        Command::Secret(args) => {
+            secret::run(args, json, &configured()?, &mut out)?;
+            0
         }
         Command::Replay(args) => journal::replay(&args, json, &mut out)?,
         Command::Decode(args) => u8::from(args.run(json, &mut out)?),

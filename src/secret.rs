@@ -2,77 +2,171 @@
 //!
 //! Invariant: what comes out cannot be printed, and no error shows any of it.
 
+pub mod private;
+pub mod typed;
+pub mod vault;
+
+use std::cell::OnceCell;
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use secrecy::SecretString;
 use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::secret::private::{Fault, Others};
+use crate::secret::typed::{Typed, TypedError};
+use crate::secret::vault::file::{self, FileError};
+use crate::secret::vault::key::{Key, Lock};
+use crate::secret::vault::{Flaw, Locked, Name, Vault};
 
 /// A secret is a key or a token, not a document.
-const BYTES_MAX: u64 = 64 * 1024;
+pub const BYTES_MAX: u64 = 64 * 1024;
 
-/// `env:NAME`, `file:path` or `credential:name` (systemd).
+/// `vault:NAME`, `env:NAME`, `file:path` or `credential:name` (systemd).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Reference {
     Env(String),
     File(PathBuf),
     Credential(String),
+    Vault(Name),
+}
+
+/// Where the key of a vault lies: a file or a credential, as one in the vault could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct KeyReference(Reference);
+
+/// Where the vault lies and what opens it; without a key, a passphrase does.
+#[derive(Clone, Debug)]
+pub struct VaultPlace {
+    pub file: PathBuf,
+    pub key: Option<KeyReference>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error("the secret {0} cannot be read: {1}\nhint: the configuration names it; make the file, or name another")]
-    Unreadable(Reference, std::io::Error),
-    #[error("the secret {0} may be read by others than its owner\nhint: chmod 600 {path}", path = .1.display())]
-    Open(Reference, PathBuf),
-    #[error(
-        "the secret {0} belongs to another user\nhint: it must be owned by the user that runs countersign, or root"
-    )]
-    Owner(Reference),
+    #[error("the secret {0} {1}")]
+    File(Reference, Fault),
+    #[error("the secret {0} is no text (UTF-8)")]
+    NotText(Reference),
     #[error("the secret {0} is empty")]
     Empty(Reference),
-    #[error("the secret {0} is longer than {BYTES_MAX} bytes")]
-    TooLong(Reference),
     #[error("the secret {0} is not set in the environment\nhint: set it where countersign is started")]
     Unset(Reference),
     #[error("the secret {0} needs systemd's LoadCredential\nhint: run under systemd, or use file: instead")]
     NoCredentials(Reference),
+    #[error("the secret {0} needs a vault\nhint: add [vault] with file = \"countersign.vault\" to the configuration")]
+    NoVault(Reference),
+    #[error("the secret {reference} is not in the vault {}\nhint: countersign secret set {name}", path.display())]
+    NotInVault { reference: Reference, name: Name, path: PathBuf },
+    #[error(
+        "the vault's key {0} is not 32 bytes in hex or base64\nhint: countersign secret init --key-file PATH makes one"
+    )]
+    NoKey(Reference),
+    #[error(
+        "the vault's key {0} needs systemd's LoadCredential\nhint: run under systemd; at a shell, name the same key with --key-file PATH"
+    )]
+    KeyCredential(Reference),
+    #[error(transparent)]
+    Vault(#[from] FileError),
+    #[error(transparent)]
+    Typed(#[from] TypedError),
+}
+
+/// The loader. The vault is opened when the first secret in it is asked for, and closed, its keys wiped, with this.
+pub struct Secrets<'a> {
+    folder: &'a Path,
+    vault: Option<&'a VaultPlace>,
+    opened: OnceCell<Vault>,
+}
+
+impl<'a> Secrets<'a> {
+    /// Relative files are taken from `folder`, which is the configuration's.
+    pub fn new(folder: &'a Path, vault: Option<&'a VaultPlace>) -> Self {
+        Self { folder, vault, opened: OnceCell::new() }
+    }
+
+    pub fn load(&self, reference: &Reference) -> Result<SecretString, SecretError> {
+        if let Reference::Vault(name) = reference {
+            return self.of_vault(reference, name);
+        }
+        let bytes = reference.read(self.folder)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText(reference.clone()))?;
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.is_empty() { Err(SecretError::Empty(reference.clone())) } else { Ok(text.into()) }
+    }
+
+    fn of_vault(&self, reference: &Reference, name: &Name) -> Result<SecretString, SecretError> {
+        let place = self.vault.ok_or_else(|| SecretError::NoVault(reference.clone()))?;
+        let vault = match self.opened.get() {
+            Some(vault) => vault,
+            None => {
+                let opened = place.open(self.folder, file::read(&place.file)?, &Typed::stdin()?)?;
+                self.opened.get_or_init(|| opened)
+            }
+        };
+        let missing =
+            || SecretError::NotInVault { reference: reference.clone(), name: name.clone(), path: place.file.clone() };
+        vault.reveal(name).map_err(|flaw| place.flawed(flaw))?.ok_or_else(missing)
+    }
+}
+
+impl VaultPlace {
+    /// Opens what was read of the vault's file. The passphrase, where it takes one, is asked of `typed`.
+    pub fn open(&self, folder: &Path, locked: Locked, typed: &Typed) -> Result<Vault, SecretError> {
+        let key = match (&self.key, locked.lock()) {
+            (Some(reference), _) => reference.load(folder)?,
+            (None, Lock::Passphrase(_)) => Key::Passphrase(typed.line("passphrase of the vault")?.as_str().into()),
+            (None, lock @ Lock::Key) => return Err(self.flawed(Flaw::OtherLock(lock))),
+        };
+        locked.unlock(&key).map_err(|flaw| self.flawed(flaw))
+    }
+
+    pub fn flawed(&self, flaw: Flaw) -> SecretError {
+        FileError::Flaw { path: self.file.clone(), flaw }.into()
+    }
+}
+
+impl KeyReference {
+    pub fn file(path: PathBuf) -> Self {
+        Self(Reference::File(path))
+    }
+
+    /// The file that it names, if it is one.
+    pub fn path(&self, folder: &Path) -> Option<PathBuf> {
+        if let Reference::File(path) = &self.0 { Some(folder.join(path)) } else { None }
+    }
+
+    pub fn load(&self, folder: &Path) -> Result<Key, SecretError> {
+        let named = |error| match error {
+            SecretError::NoCredentials(reference) => SecretError::KeyCredential(reference),
+            other => other,
+        };
+        let text = self.0.read(folder).map_err(named)?;
+        Key::from_text(&text).ok_or_else(|| SecretError::NoKey(self.0.clone()))
+    }
 }
 
 impl Reference {
-    /// Relative files are taken from the configuration's folder.
-    pub fn load(&self, folder: &Path) -> Result<SecretString, SecretError> {
-        let text = match self {
-            Self::Env(name) => std::env::var(name).map_err(|_| SecretError::Unset(self.clone()))?,
-            Self::File(path) => self.read(&folder.join(path))?,
+    /// The bytes where it points outside the vault.
+    fn read(&self, folder: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        let named = |fault| SecretError::File(self.clone(), fault);
+        match self {
+            Self::Env(name) => match std::env::var(name) {
+                Ok(text) => Ok(Zeroizing::new(text.into_bytes())),
+                Err(_) => Err(SecretError::Unset(self.clone())),
+            },
+            Self::File(path) => private::read(&folder.join(path), Others::None, BYTES_MAX).map_err(named),
             Self::Credential(name) => {
                 let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
                 let folder = folder.ok_or_else(|| SecretError::NoCredentials(self.clone()))?;
-                self.read(&Path::new(&folder).join(name))?
+                private::read(&Path::new(&folder).join(name), Others::ReadByList, BYTES_MAX).map_err(named)
             }
-        };
-        let text = text.trim_end_matches(['\n', '\r']);
-        if text.is_empty() { Err(SecretError::Empty(self.clone())) } else { Ok(text.into()) }
-    }
-
-    fn read(&self, path: &Path) -> Result<String, SecretError> {
-        let failed = |error| SecretError::Unreadable(self.clone(), error);
-        let metadata = fs::metadata(path).map_err(failed)?;
-        if metadata.mode() & 0o077 != 0 {
-            return Err(SecretError::Open(self.clone(), path.to_owned()));
+            Self::Vault(_) => Err(SecretError::NoVault(self.clone())),
         }
-        let uid = rustix::process::geteuid().as_raw();
-        if metadata.uid() != uid && metadata.uid() != 0 {
-            return Err(SecretError::Owner(self.clone()));
-        }
-        if metadata.len() > BYTES_MAX {
-            return Err(SecretError::TooLong(self.clone()));
-        }
-        fs::read_to_string(path).map_err(failed)
     }
 }
 
@@ -86,9 +180,10 @@ impl FromStr for Reference {
             Some(("credential", name)) if !name.is_empty() && !name.contains('/') => {
                 Ok(Self::Credential(name.to_owned()))
             }
+            Some(("vault", name)) => name.parse().map(Self::Vault),
             // The text itself is not shown: it may be the secret.
-            _ => Err("a secret stands in the configuration by reference only: \"env:NAME\", \"file:path\" or \
-                      \"credential:name\""
+            _ => Err("a secret stands in the configuration by reference only: \"vault:NAME\", \"env:NAME\", \
+                      \"file:path\" or \"credential:name\""
                 .to_owned()),
         }
     }
@@ -101,51 +196,37 @@ impl TryFrom<String> for Reference {
     }
 }
 
+impl TryFrom<String> for KeyReference {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.parse() {
+            Ok(reference @ (Reference::File(_) | Reference::Credential(_))) => Ok(Self(reference)),
+            Ok(Reference::Env(_) | Reference::Vault(_)) | Err(_) => {
+                Err("the vault's key is \"credential:NAME\" or \"file:PATH\"; without it the passphrase is asked"
+                    .to_owned())
+            }
+        }
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Credential(name) => write!(f, "credential:{name}"),
+            Self::Vault(name) => write!(f, "vault:{name}"),
         }
     }
 }
 
-/// No core dump of this process may be written: it would hold the keys.
+/// No core dump of this process may be written, and no other process of its user may look into it: it holds the keys.
 pub fn forbid_core_dumps() -> std::io::Result<()> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use secrecy::ExposeSecret;
-
-    use super::*;
-
-    #[test]
-    fn a_file_is_read_only_if_nobody_else_can() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key");
-        fs::write(&path, "s3cret\n").unwrap();
-        let reference: Reference = "file:key".parse().unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(reference.load(folder.path()), Err(SecretError::Open(..))));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let secret = reference.load(folder.path()).unwrap();
-        assert_eq!(secret.expose_secret(), "s3cret");
-        assert!(!format!("{secret:?}").contains("s3cret"));
-    }
-
-    #[test]
-    fn a_secret_itself_is_refused_and_not_shown() {
-        let error = "hunter2hunter2".parse::<Reference>().unwrap_err();
-        assert!(!error.contains("hunter2"), "{error}");
-        for text in ["file:", "env:", "credential:../x", "vault:x"] {
-            assert!(text.parse::<Reference>().is_err(), "{text}");
-        }
-    }
-}
+mod tests;

@@ -8,3 +8,4 @@ pub mod ask;
 pub mod access;
 pub mod rules;
 pub mod journal;
+pub mod secret;

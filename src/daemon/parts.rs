@@ -10,7 +10,7 @@ use crate::daemon::DaemonError;
 use crate::inlet::intake::BotAccess;
 use crate::outlet::telegram;
 use crate::outlet::webhook::WebhookOutlet;
-use crate::secret::Reference;
+use crate::secret::{Reference, Secrets};
 use crate::tag::TagKeys;
 use crate::tag::mac::{KeyOwner, TagKey};
 use crate::tls;
@@ -38,7 +38,9 @@ pub(super) struct TelegramParts {
 
 impl Parts {
     pub fn load(config: &Config) -> Result<Self, DaemonError> {
-        let load = |reference: &Reference| reference.load(&config.folder);
+        // Dropped with this function: a vault is open no longer than the parts are built.
+        let secrets = Secrets::new(&config.folder, config.vault.as_ref());
+        let load = |reference: &Reference| secrets.load(reference);
         let setting = |error: &dyn std::fmt::Display| DaemonError::Setting(error.to_string());
         let exchange = &config.exchange;
         let ca_file = exchange.ca_file.as_ref().map(|path| config.folder.join(path));
@@ -73,7 +75,7 @@ impl Parts {
             }
         };
         Ok(Self {
-            tags: Arc::new(tag_keys(config)?),
+            tags: Arc::new(tag_keys(config, &secrets)?),
             credential: Arc::new(credential),
             tls,
             http,
@@ -85,11 +87,11 @@ impl Parts {
     }
 }
 
-fn tag_keys(config: &Config) -> Result<TagKeys, DaemonError> {
+fn tag_keys(config: &Config, secrets: &Secrets<'_>) -> Result<TagKeys, DaemonError> {
     let setting = |error: &dyn std::fmt::Display| DaemonError::Setting(error.to_string());
     let account = &config.declared.account;
     let derive = |secret: &Reference, owner: KeyOwner<'_>, id| {
-        let secret = secret.load(&config.folder)?;
+        let secret = secrets.load(secret)?;
         TagKey::derive(secret.expose_secret().as_bytes(), account, owner, id).map_err(|error| setting(&error))
     };
     let issuing = derive(&config.tags.secret, KeyOwner::Daemon, config.tags.key_id)?;

@@ -26,7 +26,8 @@ async fn a_wrong_configuration_ends_with_78_and_a_hint() {
         (sound.replace("orders_per_minute", "orders_per_fortnight"), "orders_per_fortnight"),
         (sound.replace("quote.USDT", "quote.EUR"), "hint: [bot.quote.USDT]"),
         (sound.replace("unseen_after_s = 4", "unseen_after_s = 4000"), "from 1 to 600"),
-        (sound.replace("file:tag.secret", "vault:tag"), "env:NAME"),
+        (sound.replace("file:tag.secret", "hunter2"), "env:NAME"),
+        (sound.replace("file:tag.secret", "vault:tag"), "hint: add [vault]"),
         (sound.split("[[bot]]").next().unwrap().to_owned(), "hint: without one"),
     ];
     for (text, said) in cases {
