@@ -21,6 +21,7 @@ pub enum SapiOp {
     TradeFees,
     /// The header alone opens it: good for asking whether a key lives. Nothing trades on margin here.
     MarginPairs,
+    IsolatedPairs,
     KeyRestrictions,
     ListKeys,
     CreateKey,
@@ -45,6 +46,7 @@ impl SapiOp {
             ("GET", "v1/capital/config/getall") => Self::Coins,
             ("GET", "v1/asset/tradeFee") => Self::TradeFees,
             ("GET", "v1/margin/allPairs") => Self::MarginPairs,
+            ("GET", "v1/margin/isolated/allPairs") => Self::IsolatedPairs,
             ("GET", "v1/account/apiRestrictions") => Self::KeyRestrictions,
             ("GET", "v1/sub-account/subAccountApi") => Self::ListKeys,
             ("POST", "v1/sub-account/subAccountApi") => Self::CreateKey,
@@ -61,7 +63,7 @@ impl SapiOp {
     /// Where the documents disagree on what a key of the master needs, the stricter word counts.
     pub const fn security(self) -> Security {
         match self {
-            Self::MarginPairs => Security::KeyOnly,
+            Self::MarginPairs | Self::IsolatedPairs => Security::KeyOnly,
             Self::Coins | Self::TradeFees | Self::KeyRestrictions | Self::ListKeys | Self::ShowAddresses => {
                 Security::READ
             }
@@ -74,7 +76,7 @@ impl SapiOp {
 
     pub const fn cost(self) -> Cost {
         match self {
-            Self::Coins => Cost::Address(10),
+            Self::Coins | Self::IsolatedPairs => Cost::Address(10),
             Self::TradeFees | Self::MarginPairs | Self::KeyRestrictions => Cost::Address(1),
             Self::ListKeys
             | Self::CreateKey
@@ -132,7 +134,7 @@ impl Exchange {
         api_key: &str,
     ) -> Result<Value, Refusal> {
         match op {
-            SapiOp::Coins | SapiOp::TradeFees | SapiOp::MarginPairs => Ok(json!([])),
+            SapiOp::Coins | SapiOp::TradeFees | SapiOp::MarginPairs | SapiOp::IsolatedPairs => Ok(json!([])),
             SapiOp::KeyRestrictions => self.key_restrictions(api_key),
             SapiOp::ListKeys => self.list_keys(by, params),
             SapiOp::CreateKey => self.create_key(now, by, params),
