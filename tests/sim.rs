@@ -9,12 +9,13 @@ use countersign::kernel::time::Time;
 use countersign::sim::client::{ClientError, Credential, RestClient, sign};
 use countersign::sim::config::{KeySpec, SimConfig};
 use countersign::sim::listener::serve;
-use countersign::sim::thief::{Plan, steal};
+use countersign::sim::thief::{Plan, plant_key, steal};
 use data_encoding::BASE64;
 use ed25519_dalek::pkcs8::EncodePublicKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::{Signer, SigningKey};
 use futures_util::{SinkExt, StreamExt};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -51,6 +52,12 @@ impl Venue {
         Credential { api_key: key.api_key.clone(), secret: key.secret.clone().unwrap() }
     }
 
+    fn admin(&self, from: &str) -> RestClient {
+        let master = self.config.accounts.len() - 1;
+        let (base, key) = (format!("http://{}", self.address), self.key(master, "/admin"));
+        RestClient::calling_from(Some(from.parse().unwrap()), &base, key, "admin", clock).unwrap()
+    }
+
     fn uid(&self, account: usize) -> u64 {
         self.config.accounts[account].uid
     }
@@ -59,7 +66,7 @@ impl Venue {
         RestClient::new(&format!("http://{}", self.address), self.key(account, name), agent, clock).unwrap()
     }
 
-    async fn control(&self, method: reqwest::Method, path: &str, body: &Value) -> Value {
+    async fn control(&self, method: Method, path: &str, body: &Value) -> Value {
         let url = format!("http://{}/sim/v1/{path}", self.address);
         let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
         let tls = tls.with_safe_default_protocol_versions().unwrap();
@@ -71,11 +78,11 @@ impl Venue {
     }
 
     async fn inflict(&self, faults: Value) {
-        self.control(reqwest::Method::POST, "faults", &faults).await;
+        self.control(Method::POST, "faults", &faults).await;
     }
 
     async fn ledger(&self) -> Vec<Value> {
-        self.control(reqwest::Method::GET, "ledger", &json!({})).await["rows"].as_array().unwrap().clone()
+        self.control(Method::GET, "ledger", &json!({})).await["rows"].as_array().unwrap().clone()
     }
 
     async fn connect(&self) -> Socket {
@@ -201,6 +208,7 @@ async fn keys_are_held_to_what_they_may() {
             secret: None,
             public_key: Some(pem.clone()),
             trade: true,
+            permissions: None,
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         };
         config.accounts[0].keys.extend([key("ed", &[]), key("elsewhere", &["127.0.0.77"])]);
@@ -347,8 +355,81 @@ async fn the_firehose_runs_at_its_rate() {
     let mut socket = venue.connect().await;
     socket.subscribe(&venue.key(0, "watch")).await;
     let flow = json!({ "account": venue.uid(0), "per_second": 500, "seconds": 1, "client_prefix": "fire-" });
-    venue.control(reqwest::Method::POST, "firehose", &flow).await;
+    venue.control(Method::POST, "firehose", &flow).await;
     for _ in 0..500 {
         assert!(socket.report().await["event"]["C"].as_str().unwrap().len() <= 36);
     }
+}
+
+const KEYS: &str = "/sapi/v1/sub-account/subAccountApi";
+const EMAIL: &str = "main+bot@example.com";
+
+fn lost(result: Result<Value, ClientError>) -> bool {
+    matches!(result, Err(ClientError::Transport(_)))
+}
+
+#[tokio::test]
+async fn a_planted_key_lives_until_the_master_deletes_it() {
+    let venue = Venue::start(|_| {}).await;
+    let (here, elsewhere) = (venue.admin("127.0.0.1"), venue.admin("127.0.0.2"));
+    assert_eq!(code(elsewhere.signed(Method::GET, KEYS, &[("email", EMAIL)]).await), (401, -2015));
+    let planted = plant_key(&here, EMAIL, "spare").await.unwrap();
+    let base = format!("http://{}", venue.address);
+    let intruder = RestClient::new(&base, planted.clone(), "intruder", clock).unwrap();
+    intruder.place(&low_buy("planted")).await.unwrap();
+    let target = [("email", EMAIL), ("subAccountApiKey", planted.api_key.as_str())];
+    let listed = here.signed(Method::GET, KEYS, &target).await.unwrap();
+    assert_eq!((&listed["rows"][0]["apiName"], &listed["rows"][0]["email"]), (&json!("spare"), &json!(EMAIL)));
+
+    assert!(intruder.keyed(Method::GET, "/sapi/v1/margin/allPairs").await.is_ok());
+    assert_eq!(here.signed(Method::DELETE, KEYS, &target).await.unwrap(), json!({}));
+    assert_eq!(code(intruder.keyed(Method::GET, "/sapi/v1/margin/allPairs").await), (400, -2008));
+    assert_eq!(code(intruder.place(&low_buy("late")).await), (401, -2015));
+    // The order outlives the key; whoever may trade for the account may end it.
+    venue.client(0, "/cancel", "guard").cancel_all("BTCUSDT").await.unwrap();
+    let told: Vec<_> = venue
+        .ledger()
+        .await
+        .iter()
+        .filter(|row| !row["changed_key"].is_null())
+        .map(|row| (row["kind"].clone(), row["key"].clone(), row["changed_api_key"].clone()))
+        .collect();
+    let by_master = |kind: &str| (json!(kind), json!("master/admin"), json!(planted.api_key));
+    assert_eq!(told, [by_master("KEY_CREATED"), by_master("KEY_DELETED")]);
+}
+
+#[tokio::test]
+async fn calls_are_cut_held_and_garbled_over_sockets() {
+    let venue = Venue::start(|_| {}).await;
+    let (bot, watch) = (venue.client(0, "/bot", "bot"), venue.client(0, "/watch", "watch"));
+    let order = |what: Value| json!([{ "fault": "endpoint", "method": "POST", "path": "/api/v3/order", "count": 1, "do": what }]);
+    let open = async || watch.open_orders(None).await.unwrap().as_array().unwrap().len();
+    for (number, (what, placed)) in [
+        (json!("cut"), 0),
+        (json!("cut_after"), 1),
+        (json!({ "answer": { "status": 503, "code": -1008, "msg": "busy" } }), 1),
+        (json!("unknown_after"), 2),
+        (json!("garbage"), 3),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        venue.inflict(order(what.clone())).await;
+        let result = bot.place(&low_buy(&format!("f-{number}"))).await;
+        match what.as_str() {
+            Some("cut" | "cut_after") => assert!(lost(result), "{what}"),
+            Some("unknown_after") => assert_eq!(code(result), (504, -1007)),
+            Some(_) => assert!(matches!(result, Err(ClientError::Answer(_))), "{what}"),
+            None => assert_eq!(code(result), (503, -1008)),
+        }
+        assert_eq!(open().await, placed, "{what}");
+    }
+    venue.inflict(order(json!({ "hold": { "ms": 300 } }))).await;
+    let held_order = low_buy("held");
+    let (result, meanwhile) = tokio::join!(bot.place(&held_order), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        open().await
+    });
+    assert_eq!((meanwhile, open().await), (3, 4));
+    assert_eq!(result.unwrap()["clientOrderId"], "held");
 }

@@ -1,6 +1,7 @@
 //! A small signed REST client for whoever trades against the simulated exchange from inside this program: the demo's
 //! bot, its thief, tests. It speaks the venue's own protocol over sockets and knows nothing of the exchange's insides.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,17 @@ pub enum ClientError {
 impl RestClient {
     /// `agent` is how the exchange's ledger tells this client from another with the same key.
     pub fn new(base: &str, credential: Credential, agent: &str, clock: fn() -> Time) -> Result<Self, ClientError> {
+        Self::calling_from(None, base, credential, agent, clock)
+    }
+
+    /// From that address of this machine: a key may be bound to one.
+    pub fn calling_from(
+        address: Option<IpAddr>,
+        base: &str,
+        credential: Credential,
+        agent: &str,
+        clock: fn() -> Time,
+    ) -> Result<Self, ClientError> {
         // The exchange is plain HTTP on this machine: no root is trusted, nothing outside can be reached by accident.
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -55,6 +67,7 @@ impl RestClient {
             .no_proxy()
             .timeout(ANSWER_WITHIN)
             .user_agent(agent)
+            .local_address(address)
             .build()?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), credential, clock })
     }
@@ -87,6 +100,12 @@ impl RestClient {
         let request = self.http.get(format!("{}/api/v3/ticker/price?symbol={}", self.base, encoded(symbol)));
         let answer = read(request).await?;
         Ok(answer["price"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// With the key alone and no signature.
+    pub async fn keyed(&self, method: Method, path: &str) -> Result<Value, ClientError> {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        read(request.header("X-MBX-APIKEY", &self.credential.api_key)).await
     }
 
     /// Any signed call.

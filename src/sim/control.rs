@@ -1,6 +1,8 @@
 //! The control plane under `/sim/v1/`, for scripts and tests on this machine only: the ledger, faults, deposits,
 //! prices. It is no part of what the exchange speaks.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +11,20 @@ use serde_json::{Value, json};
 
 use crate::kernel::time::Time;
 use crate::sim::amount::Amount;
+use crate::sim::credentials::actor;
 use crate::sim::delivery::{Delivery, Push, envelope};
 use crate::sim::event::server_shutdown;
 use crate::sim::exchange::{Exchange, HttpAnswer, HttpRequest};
 use crate::sim::faults::{EventFault, FAULTS_MAX, Fault, Faults, HeldRequests, Target};
 use crate::sim::firehose::{Firehose, PER_SECOND_MAX, SECONDS_MAX};
+use crate::sim::key::{ApiKey, KeyProof, Origins, Permission};
+use crate::sim::keyring::NewKey;
 use crate::sim::market::{asset, symbol_index};
 use crate::sim::order::{Actor, Uid};
 use crate::sim::params::Params;
 use crate::sim::refusal::Refusal;
 use crate::sim::session::ConnectionId;
+use crate::sim::trading;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +52,22 @@ struct Flow {
     client_prefix: String,
     #[serde(default)]
     orders: Option<u64>,
+}
+
+/// A key that somebody makes in the venue's pages, and perhaps its first order at once.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MadeKey {
+    account: Uid,
+    name: String,
+    /// Reading and spot trading, if left out.
+    #[serde(default)]
+    permissions: Option<BTreeSet<Permission>>,
+    #[serde(default)]
+    addresses: Vec<IpAddr>,
+    /// An order's parameters by the venue's names.
+    #[serde(default)]
+    order: Option<BTreeMap<String, String>>,
 }
 
 impl Exchange {
@@ -84,6 +106,8 @@ impl Exchange {
                 self.engine.set_price(now, symbol, wanted.price);
                 Ok(json!({}))
             }
+            ("GET", "keys") => Ok(self.key_rows()),
+            ("POST", "keys") => self.make_key_as_its_owner(now, request),
             ("POST", "firehose") => self.start_firehose(now, request),
             _ => Err(Refusal::new(404, -1, "There is no such control.")),
         }
@@ -92,6 +116,44 @@ impl Exchange {
     fn scripted(&self, uid: Uid, request: &HttpRequest) -> Arc<Actor> {
         let caller = &request.caller;
         Arc::new(Actor { uid, key: "script".into(), address: caller.address, agent: caller.agent.clone() })
+    }
+
+    fn key_rows(&self) -> Value {
+        let row = |key: &ApiKey| {
+            json!({
+                "account": key.uid,
+                "name": key.name,
+                "api_key": key.api_key,
+                "permissions": key.permissions,
+                "restricted": key.origins.are_restricted(),
+                "addresses": key.origins.listed().collect::<Vec<_>>(),
+                "created": key.created.millis(),
+            })
+        };
+        self.keys.all().map(row).collect()
+    }
+
+    /// No API call precedes it: as for a thief who is in the account itself.
+    fn make_key_as_its_owner(&mut self, now: Time, request: &HttpRequest) -> Result<Value, Refusal> {
+        let wanted: MadeKey = read(&request.body)?;
+        let by = self.scripted(wanted.account, request);
+        let (api_key, secret) = (self.engine.dice().base62(64), self.engine.dice().base62(64));
+        let reads_and_trades = || BTreeSet::from([Permission::Reading, Permission::SpotTrading]);
+        let new = NewKey {
+            uid: wanted.account,
+            label: wanted.name.into(),
+            api_key: api_key.as_str().into(),
+            proof: KeyProof::Hmac(secret.as_str().into()),
+            permissions: wanted.permissions.unwrap_or_else(reads_and_trades),
+            origins: Origins::listed_in(wanted.addresses.into_iter()),
+        };
+        let key = self.make_key(now, &by, new)?;
+        let mut answer = json!({ "name": key.name, "api_key": api_key, "secret": secret });
+        if let Some(order) = wanted.order {
+            let by = actor(&key, &request.caller);
+            answer["order"] = trading::place(&mut self.engine, now, &by, &Params::from_map(order))?;
+        }
+        Ok(answer)
     }
 
     /// `after`: rows above that number; `account`: one account's.
@@ -136,7 +198,7 @@ impl Exchange {
         Ok(json!({}))
     }
 
-    fn inflict(&mut self, now: Time, fault: Fault) -> Result<(), Refusal> {
+    pub(super) fn inflict(&mut self, now: Time, fault: Fault) -> Result<(), Refusal> {
         match fault {
             Fault::Drop { target, count } => self.strike_events(EventFault::Drop, target, count),
             Fault::Silent { target } => self.strike_events(EventFault::Drop, target, None),
@@ -183,9 +245,14 @@ impl Exchange {
                 Ok(())
             }
             Fault::DeleteKey { key } => {
-                let before = self.keys.len();
-                self.keys.retain(|_, known| *known.name != *key);
-                if self.keys.len() < before { Ok(()) } else { Err(Refusal::bad(-1, "No key has that name.")) }
+                let found = self.keys.named(&key).map(|key| (key.uid, key.api_key.clone()));
+                let (uid, api_key) = found.ok_or_else(|| Refusal::bad(-1, "No key has that name."))?;
+                self.remove_key(now, &script(uid), &api_key);
+                Ok(())
+            }
+            Fault::Endpoint { method, path, skip, count, what } => {
+                let room = self.faults.add_endpoint((method, path), skip, count, what);
+                if room { Ok(()) } else { Err(no_room()) }
             }
             Fault::Clear => {
                 self.faults = Faults::default();
@@ -198,7 +265,7 @@ impl Exchange {
         if self.faults.add(fault, target, count) {
             return Ok(());
         }
-        Err(Refusal::bad(-1, format!("{FAULTS_MAX} faults are waiting already; send \"clear\" first.")))
+        Err(no_room())
     }
 
     fn inject(&mut self, target: Target, body: &str) {
@@ -223,6 +290,15 @@ impl Exchange {
         });
         hit.map(|(id, _)| *id).collect()
     }
+}
+
+fn no_room() -> Refusal {
+    Refusal::bad(-1, format!("{FAULTS_MAX} faults are waiting already; send \"clear\" first."))
+}
+
+/// Who does what no client asked for.
+fn script(uid: Uid) -> Actor {
+    Actor { uid, key: "script".into(), address: IpAddr::V4(Ipv4Addr::LOCALHOST), agent: "script".into() }
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Refusal> {

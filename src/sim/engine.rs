@@ -30,6 +30,7 @@ pub struct Engine {
     pub(super) touched: BTreeSet<(Uid, &'static str)>,
     pub(super) ledger: Ledger,
     pub(super) house: Arc<Actor>,
+    transfers: i64,
 }
 
 /// How a request names an order.
@@ -80,6 +81,7 @@ impl Engine {
             touched: BTreeSet::new(),
             ledger: Ledger::default(),
             house: Arc::new(house),
+            transfers: 0,
         };
         for symbol in 0..SYMBOLS.len() {
             engine.requote(now, symbol);
@@ -286,6 +288,31 @@ impl Engine {
         self.touched.insert((by.uid, asset));
         self.tell_positions(now);
         Ok(())
+    }
+
+    /// From one account's free balance to another's; both are told.
+    pub fn transfer(
+        &mut self,
+        now: Time,
+        by: &Actor,
+        (from, to): (Uid, Uid),
+        asset: &'static str,
+        amount: Amount,
+    ) -> Result<i64, Refusal> {
+        let free = |uid: Uid| self.accounts.get(&uid).map(|account| account.balance(asset).free);
+        let there = free(from).filter(|_| free(to).is_some()).ok_or_else(Refusal::unsupported)?;
+        if there < amount {
+            return Err(Refusal::bad(-9000, "user have no avaliable amount"));
+        }
+        for (uid, change) in [(from, -amount), (to, amount)] {
+            self.account_of(uid).credit(asset, change);
+            let row = Some(self.ledger.note_move(now, uid, by, asset, change));
+            self.events.push(AccountEvent { uid, body: balance_update(now, asset, change), row });
+            self.touched.insert((uid, asset));
+        }
+        self.tell_positions(now);
+        self.transfers += 1;
+        Ok(self.transfers)
     }
 
     pub fn find(&self, uid: Uid, symbol: SymbolIndex, which: &Which) -> Option<&Order> {

@@ -98,8 +98,19 @@ pub enum Fault {
     ClockOffset {
         ms: i64,
     },
+    /// As its owner would in the venue's pages.
     DeleteKey {
         key: String,
+    },
+    /// The next `count` calls of `method` on `path` fare so, after `skip` that do not. Left out: every one.
+    Endpoint {
+        method: String,
+        path: String,
+        #[serde(default)]
+        skip: u32,
+        count: Option<u32>,
+        #[serde(rename = "do")]
+        what: EndpointFault,
     },
     Clear,
 }
@@ -114,6 +125,43 @@ pub enum EventFault {
     Unlisted,
 }
 
+/// How a REST call fares.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EndpointFault {
+    /// Answered so, and not done.
+    Answer {
+        status: u16,
+        code: i32,
+        #[serde(default)]
+        msg: String,
+        /// Seconds.
+        #[serde(default)]
+        retry_after: Option<u32>,
+    },
+    /// Done and answered only after that.
+    Hold { ms: u64 },
+    /// Done at once, answered after that.
+    Late { ms: u64 },
+    /// The connection ends without an answer: nothing was done.
+    Cut,
+    /// The connection ends without an answer, and it was done.
+    CutAfter,
+    /// Done, and answered with -1007: nobody knows.
+    UnknownAfter,
+    /// Done, and answered with what is no JSON.
+    Garbage,
+}
+
+#[derive(Debug, Clone)]
+struct EndpointPlan {
+    method: String,
+    path: String,
+    skip: u32,
+    left: Option<u32>,
+    what: EndpointFault,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct HeldRequests {
     pub status: u16,
@@ -124,6 +172,7 @@ pub struct HeldRequests {
 #[derive(Debug, Default)]
 pub struct Faults {
     on_events: Vec<(EventFault, Target, Option<u32>)>,
+    on_endpoints: Vec<EndpointPlan>,
     /// A frame held back until the next one of its connection has gone.
     pub held_back: BTreeMap<ConnectionId, String>,
     pub held_requests: Option<HeldRequests>,
@@ -139,6 +188,38 @@ impl Faults {
             self.on_events.push((fault, target, count));
         }
         room
+    }
+
+    /// Whether there was room for it.
+    #[must_use]
+    pub fn add_endpoint(
+        &mut self,
+        (method, path): (String, String),
+        skip: u32,
+        count: Option<u32>,
+        what: EndpointFault,
+    ) -> bool {
+        let room = self.on_endpoints.len() < FAULTS_MAX;
+        if room && count != Some(0) {
+            self.on_endpoints.push(EndpointPlan { method, path, skip, left: count, what });
+        }
+        room
+    }
+
+    /// The fault that strikes this call, used up by one; the oldest first.
+    pub fn strike_endpoint(&mut self, method: &str, path: &str) -> Option<EndpointFault> {
+        let place = self.on_endpoints.iter().position(|plan| plan.method == method && plan.path == path)?;
+        let plan = &mut self.on_endpoints[place];
+        if plan.skip > 0 {
+            plan.skip -= 1;
+            return None;
+        }
+        let what = plan.what.clone();
+        plan.left = plan.left.map(|left| left.saturating_sub(1));
+        if plan.left == Some(0) {
+            self.on_endpoints.remove(place);
+        }
+        Some(what)
     }
 
     /// The fault that strikes this frame, used up by one.
@@ -190,7 +271,25 @@ mod tests {
     }
 
     #[test]
+    fn strikes_calls_in_their_turn() {
+        let mut faults = Faults::default();
+        let endpoint = || ("DELETE".to_owned(), "/x".to_owned());
+        assert!(faults.add_endpoint(endpoint(), 1, Some(1), EndpointFault::Cut));
+        assert!(faults.add_endpoint(endpoint(), 0, Some(2), EndpointFault::Garbage));
+        assert_eq!(faults.strike_endpoint("GET", "/x"), None);
+        let struck: Vec<_> = (0..5).map(|_| faults.strike_endpoint("DELETE", "/x")).collect();
+        let garbage = || Some(EndpointFault::Garbage);
+        assert_eq!(struck, [None, Some(EndpointFault::Cut), garbage(), garbage(), None]);
+    }
+
+    #[test]
     fn reads_a_plan() {
+        let calls = r#"[
+            {"fault":"endpoint","method":"DELETE","path":"/a","count":2,"do":"cut_after"},
+            {"fault":"endpoint","method":"GET","path":"/b","skip":1,"do":{"answer":{"status":503,"code":-1008}}},
+            {"fault":"endpoint","method":"GET","path":"/b","do":{"hold":{"ms":5}}}
+        ]"#;
+        assert_eq!(serde_json::from_str::<Vec<Fault>>(calls).unwrap().len(), 3);
         let plan = r#"[{"fault":"delay","ms":50,"count":3,"account":7},{"fault":"half_open","connection":2},{"fault":"clear"}]"#;
         assert_eq!(serde_json::from_str::<Vec<Fault>>(plan).unwrap().len(), 3);
         assert!(serde_json::from_str::<Vec<Fault>>(r#"[{"fault":"melt"}]"#).is_err());

@@ -1,7 +1,7 @@
 //! What really happened, told by the exchange itself: the record against which watcher, tests and demo are judged.
 //! It is bounded: the oldest rows go first and are counted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -10,6 +10,7 @@ use crate::kernel::order::{ExecutionType, OrderStatus, OrderType, Side};
 use crate::kernel::time::Time;
 use crate::sim::amount::Amount;
 use crate::sim::event::Execution;
+use crate::sim::key::{ApiKey, Permission};
 use crate::sim::order::{Actor, Order, Uid};
 
 /// About 200 bytes a row: 100 MB at the most.
@@ -44,6 +45,29 @@ pub struct Row {
 pub enum What {
     Execution(ExecutionRow),
     Transfer { kind: &'static str, asset: &'static str, amount: Amount },
+    Key(KeyRow),
+}
+
+/// A change of a key, never an attempt: what did not change anything has no row.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyRow {
+    pub kind: KeyChange,
+    /// The changed key; `key` is the one that changed it.
+    pub changed_key: Box<str>,
+    pub changed_api_key: Box<str>,
+    /// What it may since then, and from where.
+    pub permissions: BTreeSet<Permission>,
+    pub restricted: bool,
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum KeyChange {
+    KeyCreated,
+    KeyPermissions,
+    KeyAddresses,
+    KeyDeleted,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -112,6 +136,23 @@ impl Ledger {
     pub fn note_transfer(&mut self, now: Time, by: &Actor, asset: &'static str, amount: Amount) -> u64 {
         let kind = if amount < Amount::ZERO { "WITHDRAWAL" } else { "DEPOSIT" };
         self.push(now, by.uid, by, What::Transfer { kind, asset, amount })
+    }
+
+    /// Between two accounts: a row for each.
+    pub fn note_move(&mut self, now: Time, account: Uid, by: &Actor, asset: &'static str, amount: Amount) -> u64 {
+        self.push(now, account, by, What::Transfer { kind: "TRANSFER", asset, amount })
+    }
+
+    pub fn note_key(&mut self, now: Time, by: &Actor, kind: KeyChange, key: &ApiKey) {
+        let what = What::Key(KeyRow {
+            kind,
+            changed_key: key.name.clone(),
+            changed_api_key: key.api_key.clone(),
+            permissions: key.permissions.clone(),
+            restricted: key.origins.are_restricted(),
+            addresses: key.origins.listed().copied().collect(),
+        });
+        self.push(now, key.uid, by, what);
     }
 
     fn push(&mut self, now: Time, account: Uid, by: &Actor, what: What) -> u64 {

@@ -55,25 +55,34 @@ impl Limits {
     }
 
     pub fn charge(&mut self, now: Time, address: IpAddr, weight: u32) -> Result<(), Refusal> {
+        self.refuse_banned(now, address)?;
         let most = self.weight_per_minute;
         let used = self.entry(now, address);
-        if let Some(until) = used.banned_until.filter(|until| *until > now) {
-            return Err(banned(until));
-        }
-        used.banned_until = None;
         if used.weight.saturating_add(weight) <= most {
             used.weight += weight;
             return Ok(());
         }
+        Err(self.hold(now, address, too_much_weight(most, next_minute(now))))
+    }
+
+    pub fn refuse_banned(&mut self, now: Time, address: IpAddr) -> Result<(), Refusal> {
+        let used = self.entry(now, address);
+        used.banned_until = used.banned_until.filter(|until| *until > now);
+        used.banned_until.map_or(Ok(()), |until| Err(banned(until)))
+    }
+
+    /// The refusal of a request over some limit; the ban, for who goes on all the same.
+    pub fn hold(&mut self, now: Time, address: IpAddr, refusal: Refusal) -> Refusal {
+        let used = self.entry(now, address);
         used.over += 1;
-        if used.over > PATIENCE {
-            let until = now + FIRST_BAN * 2_u32.pow(used.bans.min(BAN_DOUBLINGS_MAX));
-            used.bans += 1;
-            used.over = 0;
-            used.banned_until = Some(until);
-            return Err(banned(until));
+        if used.over <= PATIENCE {
+            return refusal;
         }
-        Err(too_much_weight(most, next_minute(now)))
+        let until = now + FIRST_BAN * 2_u32.pow(used.bans.min(BAN_DOUBLINGS_MAX));
+        used.bans += 1;
+        used.over = 0;
+        used.banned_until = Some(until);
+        banned(until)
     }
 
     /// A failed order request costs what a successful one does not.
@@ -179,7 +188,7 @@ impl Limits {
     }
 }
 
-fn next_minute(now: Time) -> Time {
+pub fn next_minute(now: Time) -> Time {
     Time::from_millis((now.millis() / 60_000 + 1) * 60_000)
 }
 

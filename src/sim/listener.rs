@@ -31,7 +31,7 @@ use crate::sim::config::SimConfig;
 use crate::sim::connection::{Life, carry};
 use crate::sim::delivery::Push;
 use crate::sim::door::{Peer, PlainListener, TlsListener};
-use crate::sim::exchange::{Caller, Exchange, HttpAnswer, HttpRequest};
+use crate::sim::exchange::{Caller, Exchange, HttpAnswer, HttpReply, HttpRequest};
 use crate::sim::refusal::Refusal;
 use crate::sim::session::ConnectionId;
 
@@ -45,7 +45,7 @@ const BODY_BYTES_MAX: usize = 256 * 1_024;
 const AGENT_CHARS_MAX: usize = 64;
 
 pub(super) enum Ask {
-    Http(Box<HttpRequest>, oneshot::Sender<HttpAnswer>),
+    Http(Box<HttpRequest>, oneshot::Sender<HttpReply>),
     Connect(Caller, String, oneshot::Sender<Result<Opened, Refusal>>),
     Message(ConnectionId, String),
     Gone(ConnectionId),
@@ -158,10 +158,10 @@ fn carry_out(exchange: &mut Exchange, lines: &mut BTreeMap<ConnectionId, mpsc::S
 
 async fn answer(
     State(entrance): State<Entrance>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(Peer { address, cut }): ConnectInfo<Peer>,
     mut request: Request,
 ) -> Result<Response, StatusCode> {
-    let caller = Caller { address: peer.ip(), agent: agent(request.headers()) };
+    let caller = Caller { address: address.ip().to_canonical(), agent: agent(request.headers()) };
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     if path.trim_end_matches('/') == "/ws-api/v3" && request.headers().contains_key(header::UPGRADE) {
@@ -173,10 +173,27 @@ async fn answer(
     let body = String::from_utf8(body.into()).map_err(|_| StatusCode::BAD_REQUEST)?;
     let api_key = parts.headers.get("x-mbx-apikey").and_then(|key| key.to_str().ok()).map(str::to_owned);
     let method = parts.method.as_str().to_owned();
-    let (reply, answered) = oneshot::channel();
-    let ask = Ask::Http(Box::new(HttpRequest { method, path, query, body, api_key, caller }), reply);
-    entrance.asks.send(ask).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    response(answered.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?)
+    let mut request = HttpRequest { method, path, query, body, api_key, caller, held: false };
+    loop {
+        let (reply, answered) = oneshot::channel();
+        let ask = Ask::Http(Box::new(request.clone()), reply);
+        entrance.asks.send(ask).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        match answered.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)? {
+            HttpReply::Answer(answer) => return response(answer),
+            HttpReply::Late(wait, answer) => {
+                tokio::time::sleep(wait).await;
+                return response(answer);
+            }
+            HttpReply::Held(wait) => {
+                tokio::time::sleep(wait).await;
+                request.held = true;
+            }
+            HttpReply::Cut => {
+                cut.pull();
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            }
+        }
+    }
 }
 
 fn response(answer: HttpAnswer) -> Result<Response, StatusCode> {

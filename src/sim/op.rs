@@ -1,6 +1,7 @@
-//! Everything the exchange can be asked, by REST route and by WebSocket method, with what each needs and costs: one
+//! Everything the exchange can be asked under `/api`, by REST route and by WebSocket method, with what each needs and costs: one
 //! table for both doors.
 
+use crate::sim::key::Permission;
 use crate::sim::params::Params;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +28,6 @@ pub enum Op {
     AllOrders,
     MyTrades,
     OrderRate,
-    KeyRestrictions,
-    /// An endpoint that ccxt asks at start and whose empty answer it accepts.
-    EmptyList,
     /// Order lists come later; a client that asks is told so in the venue's manner.
     OrderList,
     /// The listen keys that the venue has retired.
@@ -39,19 +37,18 @@ pub enum Op {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
     Open,
-    Read,
-    Trade,
+    /// The key in the header is enough.
+    KeyOnly,
+    Signed(Permission),
+}
+
+impl Security {
+    pub const READ: Self = Self::Signed(Permission::Reading);
+    pub const TRADE: Self = Self::Signed(Permission::SpotTrading);
 }
 
 impl Op {
     pub fn by_route(method: &str, path: &str) -> Option<Self> {
-        if let Some(rest) = path.strip_prefix("/sapi/v1/") {
-            return match (method, rest) {
-                ("GET", "capital/config/getall" | "asset/tradeFee") => Some(Self::EmptyList),
-                ("GET", "account/apiRestrictions") => Some(Self::KeyRestrictions),
-                _ => None,
-            };
-        }
         Some(match (method, path.strip_prefix("/api/v3/")?) {
             ("GET", "ping") => Self::Ping,
             ("GET", "time") => Self::Time,
@@ -131,16 +128,14 @@ impl Op {
             | Self::OpenOrders
             | Self::AllOrders
             | Self::MyTrades
-            | Self::OrderRate
-            | Self::KeyRestrictions
-            | Self::EmptyList => Security::Read,
+            | Self::OrderRate => Security::READ,
             Self::PlaceOrder
             | Self::TestOrder
             | Self::CancelOrder
             | Self::CancelAll
             | Self::CancelReplace
             | Self::Amend
-            | Self::OrderList => Security::Trade,
+            | Self::OrderList => Security::TRADE,
         }
     }
 
@@ -148,7 +143,7 @@ impl Op {
     pub fn weight(self, params: &Params) -> u32 {
         let one_symbol = params.text("symbol").is_some();
         match self {
-            Self::Ping | Self::Time | Self::KeyRestrictions | Self::EmptyList | Self::Retired | Self::TestOrder => 1,
+            Self::Ping | Self::Time | Self::Retired | Self::TestOrder => 1,
             Self::ExchangeInfo | Self::Account | Self::AllOrders | Self::Commission => 20,
             Self::Depth => 5,
             Self::Klines | Self::AveragePrice => 2,

@@ -30,6 +30,10 @@ impl Params {
         Self(all)
     }
 
+    pub const fn from_map(params: BTreeMap<String, String>) -> Self {
+        Self(params)
+    }
+
     /// The `params` object of a WebSocket request: strings as they read, everything else as it was written.
     pub fn from_json(object: BTreeMap<String, Box<RawValue>>) -> Self {
         let text =

@@ -56,6 +56,26 @@ impl Refusal {
         Self::new(401, -2015, "Invalid API-key, IP, or permissions for action.")
     }
 
+    pub fn no_such_endpoint() -> Self {
+        Self::new(404, -1000, "There is no such endpoint on this simulated exchange.")
+    }
+
+    pub fn unknown_outcome() -> Self {
+        let message =
+            "Timeout waiting for response from backend server. Send status unknown; execution status unknown.";
+        Self::new(504, -1007, message)
+    }
+
+    /// What `/sapi` says of a key that does not exist.
+    pub fn unknown_key() -> Self {
+        Self::bad(-2008, "Invalid Api-Key ID.")
+    }
+
+    /// Observed for e-mails of nobody's sub-account, and for callers who are no master.
+    pub fn unsupported() -> Self {
+        Self::bad(-9000, "Unsupported operation")
+    }
+
     pub fn body(&self) -> Value {
         let mut body = json!({ "code": self.code, "msg": self.message });
         if let Some(details) = &self.details {

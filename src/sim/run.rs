@@ -2,17 +2,21 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::kernel::time::Time;
-use crate::sim::config::{AccountSpec, SimConfig};
+use crate::sim::config::{
+    AccountSpec, EmptiedAddressList, KeySpec, PostedAddresses, SimConfig, StreamsOfDeletedKeys, Unknowns,
+};
 use crate::sim::door::{TlsError, server_config};
+use crate::sim::key::Permission;
 use crate::sim::listener::serve;
 
 #[derive(Debug, Clone, Args)]
@@ -23,7 +27,7 @@ pub struct SimArgs {
     /// Decides prices, ids and demo keys: the same seed gives the same exchange
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How many demo accounts, each with a trading key and a read-only one
+    /// How many demo accounts: sub-accounts of one master, each with two trading keys and a read-only one
     #[arg(long, default_value_t = 1)]
     pub accounts: u32,
     /// A JSON list of accounts with balances and keys, in place of the demo accounts
@@ -41,6 +45,18 @@ pub struct SimArgs {
     /// Seconds until a WebSocket connection is ended by the exchange
     #[arg(long, default_value_t = 86_400)]
     pub connection_life_s: u64,
+    /// A JSON list of faults that are inflicted from the start, as `POST /sim/v1/faults` takes them
+    #[arg(long)]
+    pub faults_file: Option<PathBuf>,
+    /// What becomes of the streams that a key opened when the key is deleted
+    #[arg(long, value_enum, default_value = "keep")]
+    pub streams_of_deleted_keys: StreamsOfDeletedKeys,
+    /// What becomes of a key's listed addresses when a restriction is posted
+    #[arg(long, value_enum, default_value = "add")]
+    pub posted_addresses: PostedAddresses,
+    /// What a key is whose last listed address is deleted
+    #[arg(long, value_enum, default_value = "unrestricted")]
+    pub emptied_address_list: EmptiedAddressList,
     /// Serve TLS with this certificate chain (PEM)
     #[arg(long, requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -53,10 +69,10 @@ pub struct SimArgs {
 pub enum SimError {
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("cannot read the accounts in {path}: {source}")]
-    AccountsFile { path: PathBuf, source: io::Error },
-    #[error("the accounts in {path} are not what they should be: {source}")]
-    AccountsJson { path: PathBuf, source: serde_json::Error },
+    #[error("cannot read {path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("what {path} holds is not what it should be: {source}")]
+    Json { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("the simulated exchange ended: {0}")]
@@ -75,12 +91,17 @@ pub async fn run(args: SimArgs, clock: fn() -> Time, shutdown: CancellationToken
 
 fn config(args: &SimArgs, clock: fn() -> Time) -> Result<SimConfig, SimError> {
     let mut config = SimConfig::demo(args.seed, args.accounts, clock);
-    if let Some(path) = args.accounts_file.clone() {
-        let text = std::fs::read_to_string(&path);
-        let text = text.map_err(|source| SimError::AccountsFile { path: path.clone(), source })?;
-        let accounts = serde_json::from_str::<Vec<AccountSpec>>(&text);
-        config.accounts = accounts.map_err(|source| SimError::AccountsJson { path, source })?;
+    if let Some(path) = &args.accounts_file {
+        config.accounts = read_json(path)?;
     }
+    if let Some(path) = &args.faults_file {
+        config.faults = read_json(path)?;
+    }
+    config.unknowns = Unknowns {
+        streams_of_deleted_keys: args.streams_of_deleted_keys,
+        posted_addresses: args.posted_addresses,
+        emptied_address_list: args.emptied_address_list,
+    };
     if let Some((certificate, key)) = args.tls_cert.as_ref().zip(args.tls_key.as_ref()) {
         config.tls = Some(server_config(certificate, key)?);
     }
@@ -91,6 +112,14 @@ fn config(args: &SimArgs, clock: fn() -> Time) -> Result<SimConfig, SimError> {
     Ok(config)
 }
 
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, SimError> {
+    let path = path.to_owned();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|source| SimError::Json { path, source }),
+        Err(source) => Err(SimError::File { path, source }),
+    }
+}
+
 /// These keys are made up here and open nothing else, so they are printed.
 fn announce(bound: SocketAddr, tls: bool, accounts: &[AccountSpec]) -> io::Result<()> {
     let s = if tls { "s" } else { "" };
@@ -98,23 +127,52 @@ fn announce(bound: SocketAddr, tls: bool, accounts: &[AccountSpec]) -> io::Resul
     let mut people = anstream::stderr();
     writeln!(people, "Simulated exchange\n  REST       {rest}\n  WebSocket  {ws}")?;
     for account in accounts {
-        writeln!(people, "Account {} (uid {})", account.name, account.uid)?;
+        let email = account.email.as_deref().map(|email| format!(", {email}")).unwrap_or_default();
+        let sub = account.master.map(|master| format!(", sub-account of {master}")).unwrap_or_default();
+        writeln!(people, "Account {} (uid {}{email}{sub})", account.name, account.uid)?;
         for key in &account.keys {
-            let may = if key.trade { "reads and trades" } else { "reads" };
             let secret = key.secret.as_deref().unwrap_or("(Ed25519: yours)");
-            writeln!(people, "  {} {may}\n    key     {}\n    secret  {secret}", key.name, key.api_key)?;
+            writeln!(people, "  {} {}\n    key     {}\n    secret  {secret}", key.name, abilities(key), key.api_key)?;
         }
     }
     let rows: Vec<_> = accounts
         .iter()
         .map(|account| {
-            let keys = account.keys.iter().map(
-                |key| json!({ "name": key.name, "api_key": key.api_key, "secret": key.secret, "trade": key.trade }),
-            );
-            json!({ "account": account.uid, "name": account.name, "keys": keys.collect::<Vec<_>>() })
+            let keys: Vec<_> = account.keys.iter().map(told_key).collect();
+            json!({
+                "account": account.uid, "name": account.name, "email": account.email, "master": account.master,
+                "keys": keys,
+            })
         })
         .collect();
     let mut scripts = io::stdout().lock();
     writeln!(scripts, "{}", json!({ "rest": rest, "ws": ws, "accounts": rows }))?;
     scripts.flush()
+}
+
+fn told_key(key: &KeySpec) -> Value {
+    let permissions = key.permissions();
+    json!({
+        "name": key.name,
+        "api_key": key.api_key,
+        "secret": key.secret,
+        "trade": permissions.contains(&Permission::SpotTrading),
+        "permissions": permissions,
+        "addresses": key.addresses,
+    })
+}
+
+fn abilities(key: &KeySpec) -> String {
+    let told = key.permissions().into_iter().map(|permission| match permission {
+        Permission::Reading => "reads",
+        Permission::SpotTrading => "trades",
+        Permission::Margin => "borrows",
+        Permission::Futures => "trades futures",
+        Permission::UniversalTransfer | Permission::InternalTransfer => "transfers",
+        Permission::VanillaOptions => "trades options",
+        Permission::Withdrawals => "withdraws",
+    });
+    let told = told.collect::<Vec<_>>().join(", ");
+    let from: Vec<String> = key.addresses.iter().map(ToString::to_string).collect();
+    if from.is_empty() { told } else { format!("{told}, from {} only", from.join(", ")) }
 }

@@ -8,10 +8,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::kernel::time::Time;
-use crate::sim::account::KeyProof;
+use crate::sim::config::StreamsOfDeletedKeys;
+use crate::sim::credentials::{Credentials, actor};
 use crate::sim::delivery::{Delivery, Push, envelope};
 use crate::sim::event::stream_terminated;
-use crate::sim::exchange::{Caller, Credentials, Exchange, actor};
+use crate::sim::exchange::{Caller, Exchange};
+use crate::sim::key::{KeyProof, Permission};
 use crate::sim::op::{Op, Security};
 use crate::sim::order::{Actor, Uid};
 use crate::sim::params::Params;
@@ -41,9 +43,11 @@ struct Logon {
     since: Time,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Subscription {
     pub uid: Uid,
+    /// The key that opened it.
+    api_key: Box<str>,
     by_logon: bool,
 }
 
@@ -162,14 +166,13 @@ impl Exchange {
         params: &Params,
     ) -> Result<Option<Arc<Actor>>, Refusal> {
         let logon = self.sessions.get(&connection).and_then(|session| session.logon.as_ref());
-        if let Some(logon) = logon.filter(|_| params.text("apiKey").is_none() && security != Security::Open) {
-            let key = self.usable_key(&logon.api_key, security, caller)?;
+        let logon = logon.filter(|_| params.text("apiKey").is_none());
+        if let (Some(logon), Security::Signed(permission)) = (logon, security) {
+            let key = self.usable_key(&logon.api_key, Some(permission), caller)?;
             self.check_time(now, params)?;
             return Ok(Some(actor(key, caller)));
         }
-        let payload = params.signed_text();
-        let shown = Credentials { api_key: params.text("apiKey"), payload: &payload, params };
-        self.let_in(now, security, caller, &shown)
+        self.let_in(now, security, caller, &Credentials::of_ws(&params.signed_text(), params))
     }
 
     fn session_op(
@@ -186,9 +189,7 @@ impl Exchange {
                 if self.keys.get(&api_key).is_some_and(|key| matches!(key.proof, KeyProof::Hmac(_))) {
                     return Err(Refusal::bad(-4056, "HMAC_SHA256 API key is not supported."));
                 }
-                let payload = params.signed_text();
-                let shown = Credentials { api_key: Some(&api_key), payload: &payload, params };
-                self.let_in(now, Security::Read, caller, &shown)?;
+                self.let_in(now, Security::READ, caller, &Credentials::of_ws(&params.signed_text(), params))?;
                 if let Some(session) = self.sessions.get_mut(&connection) {
                     session.logon = Some(Logon { api_key, since: now });
                 }
@@ -202,15 +203,14 @@ impl Exchange {
             SessionOp::Subscribe => {
                 let logon = self.sessions.get(&connection).and_then(|session| session.logon.as_ref());
                 let api_key = logon.map(|logon| logon.api_key.clone()).ok_or_else(Refusal::key_refused)?;
-                let uid = self.usable_key(&api_key, Security::Read, caller)?.uid;
-                self.subscribe(connection, Subscription { uid, by_logon: true })
+                let uid = self.usable_key(&api_key, Some(Permission::Reading), caller)?.uid;
+                self.subscribe(connection, Subscription { uid, api_key: api_key.into(), by_logon: true })
             }
             SessionOp::SubscribeSigned => {
-                let payload = params.signed_text();
-                let shown = Credentials { api_key: params.text("apiKey"), payload: &payload, params };
-                let by = self.let_in(now, Security::Read, caller, &shown)?;
-                let uid = by.ok_or_else(Refusal::key_refused)?.uid;
-                self.subscribe(connection, Subscription { uid, by_logon: false })
+                let shown = params.signed_text();
+                let by = self.let_in(now, Security::READ, caller, &Credentials::of_ws(&shown, params))?;
+                let (uid, api_key) = (by.ok_or_else(Refusal::key_refused)?.uid, params.need("apiKey")?.into());
+                self.subscribe(connection, Subscription { uid, api_key, by_logon: false })
             }
             SessionOp::Unsubscribe => self.unsubscribe(now, connection, params),
             SessionOp::List => Ok(self.listed_subscriptions(connection)),
@@ -265,13 +265,32 @@ impl Exchange {
         self.terminate(now, connection, &ended);
     }
 
-    /// A key that no longer exists ends its session at the next request, as the venue says.
+    /// A key that is no longer let in ends its session at the next request, as the venue says.
     fn revoke_dead_logon(&mut self, now: Time, connection: ConnectionId) {
-        let logon = self.sessions.get(&connection).and_then(|session| session.logon.as_ref());
-        if logon.is_some_and(|logon| !self.keys.contains_key(&logon.api_key)) {
+        let Some(session) = self.sessions.get(&connection) else { return };
+        let Some(logon) = &session.logon else { return };
+        if self.usable_key(&logon.api_key, Some(Permission::Reading), &session.caller).is_err() {
             self.log_out(now, connection);
             let body = json!({ "id": null, "status": 401, "error": Refusal::key_refused().body() });
             self.push_text(connection, body.to_string());
+        }
+    }
+
+    /// A deleted key's subscriptions, where they do not outlive it.
+    pub(super) fn end_streams_of(&mut self, now: Time, api_key: &str) {
+        if self.unknowns.streams_of_deleted_keys == StreamsOfDeletedKeys::Keep {
+            return;
+        }
+        let connections: Vec<ConnectionId> = self.sessions.keys().copied().collect();
+        for connection in connections {
+            let Some(session) = self.sessions.get_mut(&connection) else { continue };
+            let opened = session.subscriptions.iter().filter(|(_, subscription)| *subscription.api_key == *api_key);
+            let ended: Vec<u32> = opened.map(|(id, _)| *id).collect();
+            match self.unknowns.streams_of_deleted_keys {
+                StreamsOfDeletedKeys::Keep => {}
+                StreamsOfDeletedKeys::Terminate => self.terminate(now, connection, &ended),
+                StreamsOfDeletedKeys::FallSilent => session.subscriptions.retain(|id, _| !ended.contains(id)),
+            }
         }
     }
 

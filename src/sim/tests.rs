@@ -1,5 +1,7 @@
 //! The engine at its lowest wall: forms in, events out, and the money counted after every step.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

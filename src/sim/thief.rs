@@ -1,10 +1,12 @@
 //! Somebody with a stolen copy of the bot's exchange key, as a separate client over sockets: sells through a thin
 //! pair in several orders, then sends one order that carries the client order id and the price of a bot's order that
-//! has just been filled, as a thief would who hopes to pass for the bot.
+//! has just been filled, as a thief would who hopes to pass for the bot. With the master's key he makes a key of his
+//! own, which outlives the stolen one.
 
+use reqwest::Method;
 use serde_json::Value;
 
-use crate::sim::client::{ClientError, RestClient};
+use crate::sim::client::{ClientError, Credential, RestClient};
 
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -51,6 +53,14 @@ pub async fn steal(client: &RestClient, plan: &Plan) -> Result<Loot, ClientError
     note(&mut loot, &client.place(&order).await?);
     loot.replayed = Some(text("clientOrderId").to_owned());
     Ok(loot)
+}
+
+/// With a stolen key of the master: a new key of the sub-account, usable from anywhere.
+pub async fn plant_key(master: &RestClient, email: &str, name: &str) -> Result<Credential, ClientError> {
+    let wanted = [("email", email), ("apiName", name), ("status", "1"), ("canTrade", "true")];
+    let made = master.signed(Method::POST, "/sapi/v1/sub-account/subAccountApi", &wanted).await?;
+    let text = |field: &str| made[field].as_str().unwrap_or_default().to_owned();
+    Ok(Credential { api_key: text("apiKey"), secret: text("secretKey") })
 }
 
 fn newest_filled_limit(history: &Value) -> Option<&Value> {
