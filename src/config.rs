@@ -41,6 +41,7 @@ pub struct Config {
     pub tags: TagConfig,
     pub bots: Vec<BotConfig>,
     pub intake: IntakeTable,
+    pub operators: OperatorsTable,
     pub telegram: Option<TelegramTable>,
     pub webhook: Option<WebhookTable>,
 }
@@ -59,6 +60,8 @@ struct Raw {
     exceptions: Vec<ExceptionTable>,
     #[serde(default)]
     intake: IntakeTable,
+    #[serde(default)]
+    operators: OperatorsTable,
     telegram: Option<TelegramTable>,
     webhook: Option<WebhookTable>,
 }
@@ -174,6 +177,13 @@ pub struct IntakeTable {
     pub access_token: Option<Reference>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorsTable {
+    /// The secret of the one-time passwords, without which nothing that widens trust can be commanded.
+    pub totp: Option<Reference>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelegramTable {
@@ -251,6 +261,7 @@ impl Config {
             },
             bots,
             intake: raw.intake,
+            operators: raw.operators,
             telegram: raw.telegram,
             webhook: raw.webhook,
         })

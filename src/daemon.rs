@@ -33,6 +33,7 @@ use crate::journal::reader;
 use crate::journal::restore::{Start, restore};
 use crate::journal::sqlite::{self, Journal, JournalError, WriterGone};
 use crate::kernel::account::Kernel;
+use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::channel::Post;
 use crate::kernel::event::{EffectId, Event, Fault, ReadOutcome, ReadRequest};
 use crate::kernel::exception;
@@ -47,6 +48,8 @@ use crate::secret::SecretError;
 const QUEUE: usize = 1_024;
 /// The kernel asks for fewer reads at once than this.
 const READS: usize = 128;
+/// A containment has at most a few dozen acts under way.
+const ACTS: usize = 256;
 /// The shared kernel has at most one post under way on each channel.
 const POSTS: usize = 8;
 /// After this much draining whatever still runs is cut off.
@@ -142,6 +145,7 @@ struct Doors {
     operator: mpsc::Sender<OperatorRequest>,
     shared: mpsc::Sender<SharedEvent>,
     reads: mpsc::Sender<(EffectId, ReadOutcome)>,
+    acts: mpsc::Sender<(EffectId, ActOutcome)>,
     faults: mpsc::Sender<Fault>,
     refusals: Arc<Refusals>,
 }
@@ -152,15 +156,17 @@ fn inputs() -> (Inputs, Doors) {
     let (operator_in, operator) = mpsc::channel(QUEUE);
     let (shared_in, shared) = mpsc::channel(QUEUE);
     let (reads_in, reads) = mpsc::channel(READS);
+    let (acts_in, acts) = mpsc::channel(ACTS);
     let (faults_in, faults) = mpsc::channel(QUEUE);
     let refusals = Arc::new(Refusals::default());
-    let inputs = Inputs { stream, intake, operator, shared, reads, faults, refusals: Arc::clone(&refusals) };
+    let inputs = Inputs { stream, intake, operator, shared, reads, acts, faults, refusals: Arc::clone(&refusals) };
     let doors = Doors {
         stream: stream_in,
         intake: intake_in,
         operator: operator_in,
         shared: shared_in,
         reads: reads_in,
+        acts: acts_in,
         faults: faults_in,
         refusals,
     };
@@ -170,23 +176,26 @@ fn inputs() -> (Inputs, Doors) {
 /// The receivers of what `Exits` sends.
 struct WaysOut {
     reads: mpsc::Receiver<(EffectId, ReadRequest)>,
+    acts: mpsc::Receiver<(EffectId, Act)>,
     telegram: mpsc::Receiver<(EffectId, Post)>,
     webhook: mpsc::Receiver<(EffectId, Post)>,
 }
 
 fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors) -> (Exits, WaysOut) {
     let (reads_in, reads) = mpsc::channel(READS);
+    let (acts_in, acts) = mpsc::channel(ACTS);
     let (telegram_in, telegram) = mpsc::channel(POSTS);
     let (webhook_in, webhook) = mpsc::channel(POSTS);
     let exits = Exits {
         reads: reads_in,
+        acts: acts_in,
         telegram: telegram_in,
         webhook: webhook_in,
         screen,
         board: Arc::new(Board::default()),
         faults: doors.faults.clone(),
     };
-    (exits, WaysOut { reads, telegram, webhook })
+    (exits, WaysOut { reads, acts, telegram, webhook })
 }
 
 /// What runs until the last row is on disk: the journal's writer, and the release of effects.
@@ -209,6 +218,7 @@ async fn begin(
     let mut core = Core {
         clock: Arc::clone(clock),
         tags: Arc::clone(&parts.tags),
+        totp: parts.totp.clone(),
         kernel: start.kernel.unwrap_or_else(|| Kernel::new(config.declared.account.clone())),
         shared: start.shared,
         board: Arc::clone(&exits.board),

@@ -10,6 +10,7 @@ use crate::daemon::DaemonError;
 use crate::inlet::intake::BotAccess;
 use crate::outlet::telegram;
 use crate::outlet::webhook::WebhookOutlet;
+use crate::secret::one_time::OneTimePasswords;
 use crate::secret::{Reference, Secrets};
 use crate::tag::TagKeys;
 use crate::tag::mac::{KeyOwner, TagKey};
@@ -28,6 +29,7 @@ pub(super) struct Parts {
     pub webhook: Option<WebhookOutlet>,
     pub bots: Vec<BotAccess>,
     pub access_token: Option<SecretString>,
+    pub totp: Option<Arc<OneTimePasswords>>,
 }
 
 pub(super) struct TelegramParts {
@@ -82,9 +84,16 @@ impl Parts {
             telegram,
             webhook,
             bots,
+            totp: one_time_passwords(config, &secrets)?,
             access_token: config.intake.access_token.as_ref().map(load).transpose()?,
         })
     }
+}
+
+fn one_time_passwords(config: &Config, secrets: &Secrets<'_>) -> Result<Option<Arc<OneTimePasswords>>, DaemonError> {
+    let Some(reference) = &config.operators.totp else { return Ok(None) };
+    let passwords = OneTimePasswords::new(&secrets.load(reference)?, &config.declared.account);
+    passwords.map(|passwords| Some(Arc::new(passwords))).map_err(|error| DaemonError::Setting(error.to_string()))
 }
 
 fn tag_keys(config: &Config, secrets: &Secrets<'_>) -> Result<TagKeys, DaemonError> {

@@ -125,6 +125,7 @@ words!(
         Blind = "blind",
         BotSilent = "bot_silent",
         KeyRefused = "key_refused",
+        Containment = "containment",
         Watcher = "watcher",
     }
 );

@@ -89,7 +89,7 @@ impl Kernel {
         headline: &str,
         line: String,
         advice: &[&str],
-    ) {
+    ) -> IncidentId {
         let (now, seq) = self.moment();
         let entry = Entry {
             ruling: Ruling { rule, headline, priority, cause },
@@ -100,7 +100,7 @@ impl Kernel {
             limits_of_sight: &[],
             order: None,
         };
-        let _: IncidentId = self.state.book.record(now, seq, &self.declared.account, entry);
+        self.state.book.record(now, seq, &self.declared.account, entry)
     }
 
     pub(super) fn order_facts(&self, subject: Subject, verdict: Verdict, placed: &Placed, notional: Dec) -> Facts {

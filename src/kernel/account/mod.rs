@@ -13,6 +13,7 @@ mod intents;
 mod mirror;
 mod audit;
 mod feed;
+mod contain;
 mod exceptions;
 mod status;
 
@@ -35,6 +36,7 @@ use crate::kernel::rule::{Cause, RuleSet};
 use crate::kernel::time::Time;
 
 pub use audit::Audit;
+pub use contain::Stop;
 pub use exceptions::ExceptionStatus;
 pub use feed::Seen;
 pub use requests::{RequestKey, Requests};
@@ -75,6 +77,8 @@ pub struct State {
     /// Foreign addresses told, and when: each is told once a day.
     #[serde(with = "pairs")]
     addresses: BTreeMap<std::net::IpAddr, Time>,
+    #[serde(default, skip_serializing_if = "Stop::is_unused")]
+    stop: Stop,
     #[serde(default, skip_serializing_if = "Uses::is_empty")]
     uses: Uses,
 }
@@ -119,6 +123,10 @@ enum Timer {
     Echo,
     /// Still blind: say it louder.
     StillBlind,
+    /// The containment has something to do.
+    Contain,
+    /// See whether the declared keys answer from here.
+    LookAtKeys,
     /// An exception of this name expires.
     Expiry(Box<str>),
 }
@@ -215,9 +223,14 @@ impl Kernel {
                 let refused = &mut self.state.counts.refused_requests;
                 *refused = refused.saturating_add(intents).saturating_add(access);
             }
+            Event::Command { ticket, by, incident, command, totp } => {
+                self.command(ticket, &by, incident, &command, totp);
+            }
+            Event::Acted { effect, outcome } => self.acted(effect, &outcome),
             Event::Fault(fault) => self.fault(&fault),
             Event::Due => {}
         }
+        self.drive_containment();
     }
 
     fn moment(&self) -> (Time, u64) {
@@ -251,6 +264,9 @@ impl Kernel {
                 Timer::RecheckBalances => self.compare_balances(),
                 Timer::Echo => self.check_echoes(),
                 Timer::StillBlind => self.check_still_blind(),
+                // It is driven after every event, this one as well.
+                Timer::Contain => {}
+                Timer::LookAtKeys => self.look_at_keys(),
                 Timer::Expiry(name) => self.check_expiry(&name),
             }
         }
@@ -295,6 +311,7 @@ impl Kernel {
         self.wait_again();
         self.restart_intents();
         self.rejudge_passed();
+        self.restart_containment();
         match self.state.coverage.blind_since {
             Some(since) => self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC")),
             // A first start is no gap, but one that never sees anything must not stay quiet.

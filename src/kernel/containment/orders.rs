@@ -16,6 +16,7 @@ use crate::kernel::time::Time;
 const AT_ONCE: usize = 8;
 /// Orders followed one by one. At the limit the next read, which follows the cancels, brings the others.
 const CANCELS_MAX: usize = 2_000;
+const ASKED_FOR_MAX: usize = 10_000;
 /// From one read that still shows something to the next.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Once they are gone it is looked again, until the containment ends.
@@ -38,6 +39,9 @@ pub(super) struct OrdersTask {
     asked_at: Option<Time>,
     #[serde(with = "pairs")]
     cancels: BTreeMap<OrderKey, Cancel>,
+    /// Every order that we ever asked to cancel, so that the stream's word of it is known for ours. At the limit a cancel
+    /// is told as a stranger's, which it is not.
+    asked_for: BTreeSet<OrderKey>,
     /// The first of the reads since when only spared orders were shown.
     clean_since: Option<Time>,
     pub gone_at: Option<Time>,
@@ -81,16 +85,26 @@ impl OrdersTask {
 
     pub(super) fn sent(&mut self, key: &OrderKey) {
         self.cancels.entry(key.clone()).or_default().tries.sent();
+        if self.asked_for.len() < ASKED_FOR_MAX {
+            self.asked_for.insert(key.clone());
+        }
+    }
+
+    pub(super) fn cancels(&self, key: &OrderKey) -> bool {
+        self.asked_for.contains(key)
     }
 
     pub(super) fn due(&self, standings: &BTreeMap<OrderKey, Standing>) -> Option<Time> {
-        let known = |key: &&OrderKey| self.cancels.contains_key(*key) || self.cancels.len() >= CANCELS_MAX;
-        let fresh =
-            standings.iter().filter(|(_, standing)| **standing == Standing::Cancel).any(|(key, _)| !known(&key));
-        let cancels =
-            self.cancels.values().filter(|cancel| !cancel.settled).filter_map(|cancel| cancel.tries.ready_at());
         let read = self.read.ready_at().filter(|_| self.wants_read());
-        cancels.chain(read).chain(fresh.then_some(Time::EPOCH)).min()
+        if self.cancels.values().filter(|cancel| cancel.tries.under_way).count() >= AT_ONCE {
+            return read;
+        }
+        let fresh = |(key, standing): (&OrderKey, &Standing)| {
+            *standing == Standing::Cancel && !self.cancels.contains_key(key) && self.cancels.len() < CANCELS_MAX
+        };
+        let fresh = standings.iter().any(fresh).then_some(Time::EPOCH);
+        let cancels = self.cancels.values().filter(|cancel| !cancel.settled);
+        cancels.filter_map(|cancel| cancel.tries.ready_at()).chain(read).chain(fresh).min()
     }
 
     pub(super) fn cancelled(&mut self, now: Time, key: &OrderKey, outcome: &ActOutcome) -> Option<String> {
