@@ -81,6 +81,8 @@ enum Waiter {
     Intent(oneshot::Sender<IntentReply>),
     Access(oneshot::Sender<Answer>),
     Operator(oneshot::Sender<serde_json::Value>),
+    /// Who commands a containment is answered even if the disk takes nothing.
+    Commander(oneshot::Sender<serde_json::Value>),
     Chat(ChatId),
 }
 
@@ -247,15 +249,8 @@ impl Core {
     fn answer(&mut self, ticket: Ticket, answer: Answer, queue: &mut VecDeque<Work>, outgoing: &mut Vec<Outgoing>) {
         match self.waiters.waiting.remove(&ticket) {
             Some(Waiter::Access(to)) => outgoing.push(Outgoing::Answer(to, answer)),
-            Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(
-                to,
-                match answer {
-                    Answer::Done => json!({ "ok": true }),
-                    Answer::Refused { reason } => {
-                        refusal(&reason, "`countersign incidents` and `status` show what there is to act on")
-                    }
-                },
-            )),
+            Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(to, told(answer))),
+            Some(Waiter::Commander(to)) => outgoing.push(Outgoing::Obey(to, told(answer))),
             // An acknowledgement that was taken shows on the card itself.
             Some(Waiter::Chat(chat)) => match answer {
                 Answer::Done => {}
@@ -439,7 +434,7 @@ impl Core {
             },
             OperatorCommand::Containment => json!({ "ok": true, "containment": self.kernel.progress() }),
             OperatorCommand::Order { incident, order: command, code } => {
-                let ticket = self.ticket(Waiter::Operator(reply));
+                let ticket = self.ticket(Waiter::Commander(reply));
                 let totp = self.totp(code.as_deref());
                 return Some(Work::Account(Event::Command { ticket, by, incident, command, totp }));
             }
@@ -517,6 +512,15 @@ impl Core {
         self.seq += 2;
         self.since_snapshot = 0;
         self.journal.append(rows).await
+    }
+}
+
+fn told(answer: Answer) -> serde_json::Value {
+    match answer {
+        Answer::Done => json!({ "ok": true }),
+        Answer::Refused { reason } => {
+            refusal(&reason, "`countersign incidents` and `status` show what there is to act on")
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Outgoing {
     Reply(oneshot::Sender<IntentReply>, IntentReply),
     Answer(oneshot::Sender<Answer>, Answer),
     Tell(oneshot::Sender<serde_json::Value>, serde_json::Value),
+    /// The answer to a command of a containment, whose acts do not wait either.
+    Obey(oneshot::Sender<serde_json::Value>, serde_json::Value),
     Read(EffectId, ReadRequest),
     Act(EffectId, Act),
     /// An act of this effect has left before it was on disk.
@@ -53,7 +55,7 @@ impl Outgoing {
         match self {
             Self::Act(..) => Some(ACTS_WITHIN),
             // The reads are those that verdicts wait for.
-            Self::Post(..) | Self::Read(..) | Self::Show(_) | Self::Left(_) => Some(ALERTS_WITHIN),
+            Self::Post(..) | Self::Read(..) | Self::Show(_) | Self::Obey(..) | Self::Left(_) => Some(ALERTS_WITHIN),
             Self::Reply(..) | Self::Answer(..) | Self::Tell(..) | Self::Pulse(..) => None,
         }
     }
@@ -169,7 +171,7 @@ impl Exits {
         let sent = match outgoing {
             Outgoing::Reply(to, reply) => to.send(reply).is_ok(),
             Outgoing::Answer(to, answer) => to.send(answer).is_ok(),
-            Outgoing::Tell(to, value) => to.send(value).is_ok(),
+            Outgoing::Tell(to, value) | Outgoing::Obey(to, value) => to.send(value).is_ok(),
             Outgoing::Read(effect, request) => self.reads.try_send((effect, request)).is_ok(),
             Outgoing::Act(effect, act) => self.acts.try_send((effect, act)).is_ok(),
             Outgoing::Left(_) => true,

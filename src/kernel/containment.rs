@@ -450,7 +450,7 @@ impl Containment {
     pub fn handle_restart(&mut self, now: Time) {
         self.under_way.clear();
         self.list.tries.cut_off();
-        self.orders.cut_off();
+        self.orders.cut_off(now);
         self.keys.values_mut().for_each(|task| task.cut_off(now));
         self.hooks.values_mut().for_each(|hook| hook.tries.cut_off());
     }

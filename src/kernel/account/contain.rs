@@ -14,7 +14,7 @@ use crate::kernel::event::{Answer, Effect, EffectId, Ticket};
 use crate::kernel::incident::{Contained, IncidentId, Priority};
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
-use crate::kernel::stopping::{KeyRole, Mode, Stopping};
+use crate::kernel::stopping::{KeyRole, Means, Mode, Stopping};
 use crate::kernel::time::Time;
 use crate::kernel::verdict::Verdict;
 
@@ -73,6 +73,24 @@ impl Kernel {
             Some(stopping) if stopping.mode != Mode::Watch => Ok(stopping),
             Some(_) | None => Err(BY_HAND.to_owned()),
         }
+    }
+
+    /// What can be stopped from here, said before anybody needs it.
+    pub(super) fn stopping_told(&self) -> String {
+        let means = match self.may_stop() {
+            Err(_) => "countersign only watches here and cannot stop anything; `kill` says what a person can do",
+            Ok(stopping) => match stopping.means {
+                Means::SubAccount => {
+                    "on command it freezes and deletes the bot's keys, cancels strangers' orders, and proves it"
+                }
+                Means::ByHand => {
+                    "THIS CANNOT KILL A KEY: no API deletes a key of one's own account. On command it cancels strangers' \
+                     orders again and again and stops the bot, until you have deleted the key and a probe shows it"
+                }
+            },
+        };
+        let last = self.state.stop.containment.as_ref().map(|containment| containment.progress().word);
+        last.map_or_else(|| means.to_owned(), |word| format!("{means}; last containment: {word}"))
     }
 
     pub(super) fn command(

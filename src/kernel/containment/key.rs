@@ -100,7 +100,7 @@ impl KeyTask {
         match self.goal {
             Goal::Keep => true,
             Goal::Freeze => self.frozen_at.is_some() || self.dead_at.is_some(),
-            Goal::Thaw => self.frozen_at.is_none() && !self.unsure && self.freeze == Tries::default(),
+            Goal::Thaw => self.frozen_at.is_none() && !self.unsure,
             Goal::ByHand => self.dead_at.is_some(),
             Goal::Delete => self.listed == Listed::Absent && self.dead_at.is_some(),
         }
@@ -240,6 +240,7 @@ impl KeyTask {
         match (row.rights.any(), self.frozen_at) {
             (true, Some(_)) if self.goal == Goal::Thaw => {
                 self.frozen_at = None;
+                self.freeze.worked();
                 Some(format!("key {}: the list shows its rights again", self.name))
             }
             (true, Some(_)) => {

@@ -55,10 +55,13 @@ struct Cancel {
     /// Answered, one way or another: it is made again only if a later read shows the order still.
     settled: bool,
     settled_at: Option<Time>,
+    /// A later read did not show the order. The stream may not have said so yet.
+    gone: bool,
 }
 
 impl OrdersTask {
     pub(super) fn next(&mut self, now: Time, standings: &BTreeMap<OrderKey, Standing>) -> Vec<Act> {
+        self.cancels.retain(|key, cancel| !cancel.gone || standings.contains_key(key));
         for (key, standing) in standings {
             if *standing == Standing::Cancel && self.cancels.len() < CANCELS_MAX {
                 self.cancels.entry(key.clone()).or_default();
@@ -142,13 +145,9 @@ impl OrdersTask {
         let asked_at = self.asked_at?;
         // What was answered before the read was asked for, and is not shown, needs no more.
         let old = |cancel: &Cancel| cancel.settled_at.is_some_and(|at| at <= asked_at);
-        let gone: BTreeSet<OrderKey> = self
-            .cancels
-            .iter()
-            .filter(|(key, c)| old(c) && !shown.contains_key(*key))
-            .map(|(key, _)| key.clone())
-            .collect();
-        self.cancels.retain(|key, _| !gone.contains(key));
+        for (key, cancel) in &mut self.cancels {
+            cancel.gone = old(cancel) && !shown.contains_key(key);
+        }
         for (key, standing) in shown {
             if *standing == Standing::Cancel && (self.cancels.contains_key(key) || self.cancels.len() < CANCELS_MAX) {
                 let cancel = self.cancels.entry(key.clone()).or_default();
@@ -210,10 +209,12 @@ impl OrdersTask {
         self.read.last.as_deref().or(cancels.last())
     }
 
-    pub(super) fn cut_off(&mut self) {
+    /// What was under way may have been done: the next read tells.
+    pub(super) fn cut_off(&mut self, now: Time) {
         self.read.cut_off();
-        for cancel in self.cancels.values_mut() {
+        for cancel in self.cancels.values_mut().filter(|cancel| cancel.tries.under_way) {
             cancel.tries.cut_off();
+            (cancel.settled, cancel.settled_at) = (true, Some(now));
         }
     }
 }
