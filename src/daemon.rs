@@ -22,7 +22,7 @@ use crate::board::Board;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::core::{Core, Inputs, Waiters};
-use crate::daemon::outlets::{reads_task, stream_task, telegram_task, webhook_task};
+use crate::daemon::outlets::{acts_task, reads_task, stream_task, telegram_task, warm_task, webhook_task};
 use crate::daemon::parts::Parts;
 use crate::inlet::intake::{self, Intake, IntakeConfig, IntakeMessage, Refusals};
 use crate::inlet::operator::OperatorRequest;
@@ -108,6 +108,11 @@ pub async fn run(
     let first_connection = core.kernel.state().coverage.last_connection.map_or(1, |last| last.0 + 1);
     tasks.spawn("stream", stream_task(&config, &parts, first_connection, doors.stream, &clock, tasks.token()));
     tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, &clock, tasks.token()));
+    if let Some(outlet) = parts.containment {
+        let token = tasks.token();
+        tasks.spawn_endless("warm connections", warm_task(Arc::clone(&outlet), Arc::clone(&clock), token.clone()));
+        tasks.spawn("acts", acts_task(outlet, ways_out.acts, doors.acts, &clock, token));
+    }
     if let Some(bot) = parts.telegram {
         let outlet = TelegramOutlet::new(bot.posts, bot.code_key);
         tasks.spawn("telegram", telegram_task(outlet, ways_out.telegram, doors.shared.clone()));

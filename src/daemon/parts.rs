@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use crate::config::Config;
 use crate::daemon::DaemonError;
 use crate::inlet::intake::BotAccess;
+use crate::outlet::containment::ContainmentOutlet;
 use crate::outlet::telegram;
 use crate::outlet::webhook::WebhookOutlet;
 use crate::secret::one_time::OneTimePasswords;
@@ -30,6 +31,8 @@ pub(super) struct Parts {
     pub bots: Vec<BotAccess>,
     pub access_token: Option<SecretString>,
     pub totp: Option<Arc<OneTimePasswords>>,
+    /// Not in mode *watch*: what could trade or revoke is not even loaded.
+    pub containment: Option<Arc<ContainmentOutlet>>,
 }
 
 pub(super) struct TelegramParts {
@@ -84,6 +87,7 @@ impl Parts {
             telegram,
             webhook,
             bots,
+            containment: None,
             totp: one_time_passwords(config, &secrets)?,
             access_token: config.intake.access_token.as_ref().map(load).transpose()?,
         })

@@ -219,6 +219,17 @@ impl Book {
         }
     }
 
+    pub fn state_of(&self, id: IncidentId) -> Option<IncidentState> {
+        self.incidents.get(&id).map(|incident| incident.notice.state)
+    }
+
+    pub fn add_line(&mut self, now: Time, id: IncidentId, line: String) {
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.add_line(now, line);
+            self.changed.insert(id);
+        }
+    }
+
     pub fn knows(&self, id: IncidentId) -> bool {
         self.incidents.contains_key(&id)
     }

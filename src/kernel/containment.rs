@@ -39,6 +39,8 @@ const LIST_EVERY: Duration = Duration::from_secs(10);
 const KEYS_MAX: usize = 100;
 /// Lines kept; the oldest give way, and the journal has them.
 const LINES_MAX: usize = 60;
+/// A stranger's order this soon after the end takes the word back.
+const REOPENS_WITHIN: Duration = Duration::from_secs(600);
 /// The venue's clock and ours are not the same, and a frame takes its time.
 const CLOCKS_APART: Duration = Duration::from_secs(5);
 
@@ -177,6 +179,12 @@ impl Containment {
         self.list.tries.again_at_once();
         self.say(now, format!("released by {}: {}", asked.by, lines.join("; ")));
         Ok(())
+    }
+
+    /// Whether it was made for these declared keys. One that ended and was not says nothing of today's.
+    pub fn is_of(&self, stopping: &Stopping) -> bool {
+        let declared = self.keys.iter().filter(|(_, task)| task.declared).count();
+        declared == stopping.keys.len() && stopping.keys.iter().all(|key| self.keys.contains_key(&key.print))
     }
 
     /// Whether we asked for the end of this order.
@@ -381,8 +389,14 @@ impl Containment {
         if self.aim != Aim::Kill {
             return;
         }
-        if self.ended.take().is_some() {
-            self.say(now, format!("not contained any more: {what}"));
+        match self.ended {
+            // Long after, it is another theft.
+            Some((at, _)) if now.since(at) > REOPENS_WITHIN => return,
+            Some(_) => {
+                self.ended = None;
+                self.say(now, format!("not contained any more: {what}"));
+            }
+            None => {}
         }
         self.last_foreign = Some(now);
         self.orders.disturbed();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::account::alone::Alone;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
@@ -47,11 +48,17 @@ pub struct Stop {
     /// The last time step of a one-time password that was taken: each counts once.
     #[serde(default)]
     totp_step: u64,
+    #[serde(default)]
+    pub(super) alone: Alone,
 }
 
 impl Stop {
     pub(super) fn is_unused(&self) -> bool {
-        self.containment.is_none() && self.alive.is_empty() && self.looks.is_empty() && self.totp_step == 0
+        self.containment.is_none()
+            && self.alive.is_empty()
+            && self.looks.is_empty()
+            && self.totp_step == 0
+            && self.alone == Alone::default()
     }
 }
 
@@ -129,7 +136,7 @@ impl Kernel {
         }
     }
 
-    fn contain(&mut self, aim: Aim, by: &str, incident: Option<IncidentId>) -> Result<(), String> {
+    pub(super) fn contain(&mut self, aim: Aim, by: &str, incident: Option<IncidentId>) -> Result<(), String> {
         let now = self.now();
         let stopping = self.may_stop()?.clone();
         let asked = Asked { aim, by: by.into(), incident };
@@ -151,6 +158,10 @@ impl Kernel {
         }
         self.place_containment(incident);
         Ok(())
+    }
+
+    pub(super) fn is_containing(&self) -> bool {
+        self.state.stop.containment.as_ref().is_some_and(|containment| containment.is_running())
     }
 
     fn delete_key(&mut self, key: &KeyPrint, by: &str) -> Result<(), String> {
@@ -176,6 +187,12 @@ impl Kernel {
     pub(super) fn restart_containment(&mut self) {
         let now = self.now();
         self.state.stop.looks.clear();
+        let of_today = |containment: &Containment| {
+            self.declared.stopping.as_ref().is_some_and(|stopping| containment.is_of(stopping))
+        };
+        if self.state.stop.containment.as_ref().is_some_and(|known| !known.is_running() && !of_today(known)) {
+            self.state.stop.containment = None;
+        }
         if let Some(containment) = &mut self.state.stop.containment {
             containment.handle_restart(now);
         }

@@ -14,6 +14,7 @@ mod mirror;
 mod audit;
 mod feed;
 mod contain;
+mod alone;
 mod exceptions;
 mod status;
 
@@ -29,7 +30,7 @@ use crate::kernel::coverage::Coverage;
 use crate::kernel::declared::Declared;
 use crate::kernel::event::{Effect, EffectId, Event, Fault, OrderRef, ReadRequest};
 use crate::kernel::exception::Uses;
-use crate::kernel::incident::Priority;
+use crate::kernel::incident::{IncidentId, Priority};
 use crate::kernel::order::{Account, Bot};
 use crate::kernel::pairs;
 use crate::kernel::rule::{Cause, RuleSet};
@@ -129,6 +130,10 @@ enum Timer {
     LookAtKeys,
     /// An exception of this name expires.
     Expiry(Box<str>),
+    /// Nobody has answered a grave incident.
+    Unanswered(IncidentId),
+    /// The read that is to show a stranger's order a second way had no room.
+    Corroborate(OrderKey, IncidentId),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +144,8 @@ enum Purpose {
     AuditOrders,
     AuditBalances,
     Recheck(OrderKey),
+    /// A stranger's order that is to be seen a second way before anything is done alone.
+    Corroborate(OrderKey, IncidentId),
 }
 
 impl Kernel {
@@ -267,6 +274,8 @@ impl Kernel {
                 // It is driven after every event, this one as well.
                 Timer::Contain => {}
                 Timer::LookAtKeys => self.look_at_keys(),
+                Timer::Unanswered(incident) => self.unanswered(incident),
+                Timer::Corroborate(key, incident) => self.corroborate(key, incident),
                 Timer::Expiry(name) => self.check_expiry(&name),
             }
         }
@@ -281,6 +290,7 @@ impl Kernel {
             let again = match purpose {
                 Purpose::Confirm(key) | Purpose::Recheck(key) => Timer::Recheck(key),
                 Purpose::Mirror(key) => Timer::Mirror(key),
+                Purpose::Corroborate(key, incident) => Timer::Corroborate(key, incident),
                 Purpose::AuditOrders => Timer::Audit,
                 Purpose::AuditBalances => Timer::Audit,
             };
@@ -305,6 +315,7 @@ impl Kernel {
                 Purpose::Confirm(key) => self.ask(Self::order_request(&key), Purpose::Confirm(key)),
                 Purpose::Recheck(key) => self.ask(Self::order_request(&key), Purpose::Recheck(key)),
                 Purpose::Mirror(key) => self.mirror(&key),
+                Purpose::Corroborate(key, incident) => self.corroborate(key, incident),
                 Purpose::AuditOrders | Purpose::AuditBalances => {}
             }
         }
@@ -359,6 +370,7 @@ impl Kernel {
                 ("broken_journal", Priority::Critical, "The journal is broken", detail.to_string())
             }
             Fault::ClockJump { by_ms } => {
+                self.note_jump();
                 let line = format!("the wall clock jumped by {by_ms} ms; journal time went on without it");
                 ("clock_jump", Priority::Warning, "This machine's clock jumped", line)
             }

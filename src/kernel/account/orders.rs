@@ -262,6 +262,7 @@ impl Kernel {
         self.state.pending.remove(&pending);
         if verdict == Verdict::Matched {
             self.mark_seen(key);
+            self.note_match(judgement.assurance);
         }
         if unchanged {
             return;

@@ -151,6 +151,7 @@ fn stopping(means: Means) -> Stopping {
         ],
         hooks: vec!["unit".into()],
         quiet: QUIET,
+        freeze_unanswered: None,
     }
 }
 
