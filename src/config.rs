@@ -1,5 +1,7 @@
 //! `countersign.toml`: read once, checked once. Raw tables come in, a `Config` that cannot be wrong goes out.
 
+pub mod containment;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::config::containment::{ContainmentConfig, ContainmentTable};
 use crate::kernel::chat::TelegramConfig;
 use crate::kernel::declared::{Declared, Limits, Network, QuoteLimit, SymbolLimit, Waits};
 use crate::kernel::exception::{Exception, Expiry, LOCAL_MAX, LocalException};
@@ -44,6 +47,7 @@ pub struct Config {
     pub operators: OperatorsTable,
     pub telegram: Option<TelegramTable>,
     pub webhook: Option<WebhookTable>,
+    pub containment: ContainmentConfig,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,6 +68,7 @@ struct Raw {
     operators: OperatorsTable,
     telegram: Option<TelegramTable>,
     webhook: Option<WebhookTable>,
+    containment: Option<ContainmentTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -264,6 +269,7 @@ impl Config {
             operators: raw.operators,
             telegram: raw.telegram,
             webhook: raw.webhook,
+            containment: raw.containment.map(ContainmentTable::checked).transpose()?.unwrap_or_default(),
         })
     }
 

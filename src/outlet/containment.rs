@@ -107,6 +107,7 @@ impl Answer {
 pub fn client(tls: &ClientConfig, names: LastGood) -> Result<reqwest::Client, TlsError> {
     let client = http_client_builder(tls, ANSWER_WITHIN)
         .dns_resolver(std::sync::Arc::new(names))
+        .retry(reqwest::retry::never())
         .pool_idle_timeout(IDLE_WITHIN)
         .pool_max_idle_per_host(KEY_ACTS)
         .tcp_keepalive(Duration::from_secs(20))
@@ -392,6 +393,9 @@ impl ContainmentOutlet {
         let mut state = self.state();
         if let Some(until) = state.holds.get(&kind).copied().filter(|until| now < *until) {
             return Err(ActOutcome::Held { until, reason: "the exchange told this address to wait".into() });
+        }
+        if call.weight == 0 {
+            return Ok(());
         }
         let share = if kind == Kind::Orders { Share::Orders } else { Share::Keys };
         let paid = state.weight.spend(now, call.weight, share);
