@@ -35,6 +35,7 @@ use crate::journal::sqlite::{self, Journal, JournalError, WriterGone};
 use crate::kernel::account::Kernel;
 use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::channel::Post;
+use crate::kernel::declared::Declared;
 use crate::kernel::event::{EffectId, Event, Fault, ReadOutcome, ReadRequest};
 use crate::kernel::exception;
 use crate::kernel::incident::Notice;
@@ -245,7 +246,8 @@ async fn begin(
             core.snapshot().await?;
         }
         core.step_shared(SharedEvent::Started { config: config.shared() }).await?;
-        let (declared, rules) = (Box::new(config.declared.clone()), Box::new(config.rules.clone()));
+        let declared = Declared { stopping: parts.stopping.clone(), ..config.declared.clone() };
+        let (declared, rules) = (Box::new(declared), Box::new(config.rules.clone()));
         core.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules }).await?;
         // After the start: what happened before it bounds the gap, and what it makes uncertain is sent again.
         for fault in start.faults {

@@ -19,6 +19,8 @@ use crate::venue::binance::{ApiCredential, CredentialError};
 
 const QUIET_S: u64 = 5;
 const QUIET_S_MAX: u64 = 60;
+const UNANSWERED_S: u64 = 60;
+const UNANSWERED_S_MAX: u64 = 3_600;
 /// What a hook may take, unless its table says otherwise.
 const COMMAND_WITHIN_S: u64 = 30;
 const WITHIN_S_MAX: u64 = 300;
@@ -36,6 +38,7 @@ pub(super) struct ContainmentTable {
     mode: Mode,
     sub_account: Option<String>,
     quiet_s: Option<u64>,
+    freeze_unanswered_s: Option<u64>,
     admin_key: Option<Reference>,
     admin_secret: Option<Reference>,
     cancel_key: Option<Reference>,
@@ -78,6 +81,7 @@ const fn watch() -> Mode {
 pub struct ContainmentConfig {
     pub mode: Mode,
     quiet: Duration,
+    freeze_unanswered: Option<Duration>,
     sub_account: Option<Box<str>>,
     admin: Option<CredentialPlace>,
     cancel: Option<CredentialPlace>,
@@ -105,6 +109,7 @@ impl Default for ContainmentConfig {
         Self {
             mode: Mode::Watch,
             quiet: Duration::from_secs(QUIET_S),
+            freeze_unanswered: None,
             sub_account: None,
             admin: None,
             cancel: None,
@@ -144,12 +149,16 @@ impl ContainmentTable {
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
-        if self.mode == Mode::Ask && admin.is_none() && cancel.is_none() {
-            return Err("containment.mode is \"ask\", and no credential to act with is there\nhint: admin_key and admin_secret with sub_account, or cancel_key and cancel_secret, or mode = \"watch\"".to_owned());
+        if self.mode != Mode::Watch && admin.is_none() && cancel.is_none() {
+            return Err("containment.mode is not \"watch\", and no credential to act with is there\nhint: admin_key and admin_secret with sub_account, or cancel_key and cancel_secret, or mode = \"watch\"".to_owned());
         }
         Ok(ContainmentConfig {
             mode: self.mode,
             quiet: seconds("containment.quiet_s", self.quiet_s, QUIET_S, QUIET_S_MAX)?,
+            freeze_unanswered: self
+                .freeze_unanswered_s
+                .map(|given| seconds("containment.freeze_unanswered_s", Some(given), UNANSWERED_S, UNANSWERED_S_MAX))
+                .transpose()?,
             sub_account,
             admin,
             cancel,
@@ -349,7 +358,7 @@ impl ContainmentConfig {
     }
 
     fn stopping(&self, keys: Vec<DeclaredKey>, means: Means, hooks: Vec<Box<str>>) -> Stopping {
-        Stopping { mode: self.mode, means, keys, hooks, quiet: self.quiet }
+        Stopping { mode: self.mode, means, keys, hooks, quiet: self.quiet, freeze_unanswered: self.freeze_unanswered }
     }
 }
 

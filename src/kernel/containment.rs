@@ -127,7 +127,7 @@ impl Containment {
             (key.print.clone(), task)
         };
         let hooks = stopping.hooks.iter().filter(|_| asked.aim == Aim::Kill);
-        Self {
+        let mut containment = Self {
             aim: asked.aim,
             incident: asked.incident,
             asked_by: asked.by,
@@ -144,7 +144,13 @@ impl Containment {
             orders_gone_at: None,
             ended: None,
             lines: Vec::new(),
-        }
+        };
+        let alive = |task: &KeyTask| {
+            Some(format!("key {}: was alive when called from here at {}", task.name, task.shown_alive_at?))
+        };
+        let lines: Vec<String> = containment.keys.values().filter_map(alive).collect();
+        lines.into_iter().for_each(|line| containment.say(now, line));
+        containment
     }
 
     /// A frozen account is killed after all.
@@ -428,7 +434,8 @@ impl Containment {
             (false, Some(_)) => self.blocked_at = None,
             (true, Some(_)) | (false, None) => {}
         }
-        self.orders_gone_at = self.orders.gone_at;
+        // Two reads prove it, and the first of them shows since when.
+        self.orders_gone_at = self.orders.gone_at.and(self.orders.clean_since);
         let Some(end) = self.reached() else { return };
         self.ended = Some((now, end));
         let line = match end {

@@ -43,7 +43,7 @@ pub(super) struct OrdersTask {
     /// is told as a stranger's, which it is not.
     asked_for: BTreeSet<OrderKey>,
     /// The first of the reads since when only spared orders were shown.
-    clean_since: Option<Time>,
+    pub clean_since: Option<Time>,
     pub gone_at: Option<Time>,
     pub cancelled: u64,
     pub spared: u64,
