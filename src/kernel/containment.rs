@@ -308,13 +308,7 @@ impl Containment {
             Act::SetRights { key, .. } => self.keys.get_mut(key).and_then(|task| task.changed(now, false, outcome)),
             Act::DeleteKey { key } => self.keys.get_mut(key).and_then(|task| task.changed(now, true, outcome)),
             Act::Probe { key } => self.keys.get_mut(key).and_then(|task| task.probed(now, outcome)),
-            Act::OpenOrders => match outcome {
-                ActOutcome::Orders(_) => self.orders.read(now, shown, self.blocked_at, self.quiet),
-                other => {
-                    self.orders.read_failed(now, other);
-                    None
-                }
-            },
+            Act::OpenOrders => self.orders.read(now, outcome, shown, self.blocked_at, self.quiet),
             Act::CancelOrder { symbol, order_id } => self.orders.cancelled(now, &(symbol.clone(), *order_id), outcome),
             Act::StopBot { hook } => self.hook_ended(now, hook, outcome),
         };

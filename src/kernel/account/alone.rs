@@ -144,14 +144,15 @@ impl Kernel {
         }
         let tags_hold = recent(alone.tag_seen_at, TAG_WITHIN);
         let spoke_since = self.state.bots.have_passed(order.first_seen);
-        match order.verdict {
+        let by_tag = matches!(order.verdict, Verdict::Forged | Verdict::Unissued | Verdict::Unlogged);
+        if by_tag && !tags_hold {
             // If every tag of a bot turns bad at once, its key was changed, not its orders.
-            Verdict::Forged | Verdict::Unissued | Verdict::Unlogged if !tags_hold => {
-                Err("no tag of your bot has verified for some minutes: is its tag key the right one?".to_owned())
-            }
-            _ if tags_hold || spoke_since => Ok(()),
-            _ => Err("your bot's word is not shown to be getting through".to_owned()),
+            return Err("no tag of your bot has verified for some minutes: is its tag key the right one?".to_owned());
         }
+        if !tags_hold && !spoke_since {
+            return Err("your bot's word is not shown to be getting through".to_owned());
+        }
+        Ok(())
     }
 
     pub(super) fn note_jump(&mut self) {

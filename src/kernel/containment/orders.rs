@@ -134,8 +134,28 @@ impl OrdersTask {
         None
     }
 
-    /// `blocked_at`: before that, what is gone may come again. `quiet`: how far apart the two reads are.
+    /// `blocked_at`: before that, what is gone may come again. `quiet`: how far apart the two reads are. A failed read is
+    /// no reading at all.
     pub(super) fn read(
+        &mut self,
+        now: Time,
+        outcome: &ActOutcome,
+        shown: &BTreeMap<OrderKey, Standing>,
+        blocked_at: Option<Time>,
+        quiet: Duration,
+    ) -> Option<String> {
+        match outcome {
+            ActOutcome::Orders(_) => return self.compare(now, shown, blocked_at, quiet),
+            ActOutcome::Held { until, reason } => self.read.held(*until, reason),
+            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => self.read.failed(now, reason),
+            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Done { .. } => {
+                self.read.failed(now, "the answer was of another kind");
+            }
+        }
+        None
+    }
+
+    fn compare(
         &mut self,
         now: Time,
         shown: &BTreeMap<OrderKey, Standing>,
@@ -183,17 +203,6 @@ impl OrdersTask {
         None
     }
 
-    /// A failed read is no reading at all.
-    pub(super) fn read_failed(&mut self, now: Time, outcome: &ActOutcome) {
-        match outcome {
-            ActOutcome::Held { until, reason } => self.read.held(*until, reason),
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => self.read.failed(now, reason),
-            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
-                self.read.failed(now, "the answer was of another kind");
-            }
-        }
-    }
-
     /// Somebody else traded: what was read before does not count.
     pub(super) fn disturbed(&mut self) {
         self.clean_since = None;
@@ -205,8 +214,8 @@ impl OrdersTask {
     }
 
     pub(super) fn last_failure(&self) -> Option<&str> {
-        let cancels = self.cancels.values().filter_map(|cancel| cancel.tries.last.as_deref());
-        self.read.last.as_deref().or(cancels.last())
+        let mut cancels = self.cancels.values().filter_map(|cancel| cancel.tries.last.as_deref());
+        self.read.last.as_deref().or(cancels.next())
     }
 
     /// What was under way may have been done: the next read tells.
