@@ -127,8 +127,10 @@ pub async fn run(
     if unverified > 0 {
         verify_rest(config.journal_file(), doors.faults.clone());
     }
+    let stopping = core.kernel.status().stopping;
     let core_ends = CancellationToken::new();
     let core = tokio::spawn(core.run(inputs, core_ends.clone()));
+    tracing::info!("Stopping a theft: {stopping}.");
     ready(&bound);
     let (ended, rest) = tasks.wait(doors.faults).await;
     core_ends.cancel();

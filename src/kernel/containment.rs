@@ -218,6 +218,12 @@ impl Containment {
         self.ended.is_none()
     }
 
+    /// Nothing more will come of it by itself.
+    pub fn is_over(&self) -> Option<Time> {
+        let stopped = self.hooks.values().all(|hook| hook.stopped.is_some());
+        self.ended.map(|(at, _)| at).filter(|_| stopped)
+    }
+
     /// What to do now. Each act's outcome comes back under the effect that `name` gave it.
     pub fn poll(
         &mut self,

@@ -61,3 +61,11 @@ pub struct Stopping {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freeze_unanswered: Option<Duration>,
 }
+
+impl Stopping {
+    /// Whether a key can be made useless from here, and not only by its owner's own hand.
+    #[must_use]
+    pub fn can_kill(&self) -> bool {
+        self.mode != Mode::Watch && self.means == Means::SubAccount
+    }
+}

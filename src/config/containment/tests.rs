@@ -117,7 +117,7 @@ fn wrong_tables_are_told_with_what_to_do() {
         (ASK.replace("admin.secret", "admin.key"), "name the same place"),
         (ASK.replace("bot+1@example.com", "bot"), "no e-mail address"),
         (ASK.replace("quiet_s = 7", "quiet_s = 0"), "from 1 to 60"),
-        (ASK.replace("\"ask\"", "\"act\""), "unknown variant `act`"),
+        (ASK.replace("\"ask\"", "\"kill\""), "unknown variant `kill`"),
         (ASK.replace("name = \"bot\"", "name = \"cancel\""), "a name of countersign's own keys"),
         (
             ASK.replace(

@@ -39,6 +39,9 @@ pub struct Stop {
     /// The incident that tells of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incident: Option<IncidentId>,
+    /// The end that stands on the card: from then on an event costs nothing here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told_over: Option<Time>,
     /// When each declared key last answered a call from here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     alive: BTreeMap<KeyPrint, Time>,
@@ -153,7 +156,7 @@ impl Kernel {
             (_, Aim::Freeze | Aim::Kill) => {
                 let containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
                 self.state.stop.containment = Some(Box::new(containment));
-                self.state.stop.incident = None;
+                (self.state.stop.incident, self.state.stop.told_over) = (None, None);
             }
         }
         self.place_containment(incident);
@@ -280,6 +283,10 @@ impl Kernel {
 
     /// After every event: the next acts, the next timer, and the card.
     pub(super) fn drive_containment(&mut self) {
+        let over = self.state.stop.containment.as_ref().map(|containment| containment.is_over());
+        if over.is_none_or(|over| over.is_some() && over == self.state.stop.told_over) {
+            return;
+        }
         let Some(mut containment) = self.state.stop.containment.take() else { return };
         let (now, seq) = self.moment();
         let mut standings: BTreeMap<OrderKey, Standing> = BTreeMap::new();
@@ -297,6 +304,7 @@ impl Kernel {
             self.state.timers.insert((due.max(now + POLL_GAP), Timer::Contain));
         }
         self.show_containment(&containment);
+        self.state.stop.told_over = containment.is_over();
         self.state.stop.containment = Some(containment);
     }
 

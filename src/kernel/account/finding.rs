@@ -12,6 +12,7 @@ use crate::kernel::limits::{Size, admit, quote_asset};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Asset, OrderType, Side, Symbol};
 use crate::kernel::rule::{Cause, Facts, Field, Response, RuleSet, Ruling, Subject};
+use crate::kernel::stopping::Stopping;
 use crate::kernel::verdict::{Placed, Verdict};
 
 /// Foreign addresses remembered. At the limit the oldest is forgotten, and would be told again.
@@ -23,10 +24,13 @@ const STRANGER_ADVICE: &[&str] = &[
     "Stop the bot until it has a new key.",
     "If you do not know how the key leaked, change password and 2FA, and look at withdrawals and transfers.",
 ];
-const STRANGER_LIMITS: &[&str] = &[
-    "The exchange does not say which key or address placed an order.",
-    "This version watches and alerts; it cannot revoke a key or cancel an order.",
+/// Where countersign has the means to do the first two of these itself.
+const STOPPABLE_ADVICE: &[&str] = &[
+    "Stop it: `countersign kill` with this account's name deletes the bot's key, cancels strangers' orders, and proves it; \
+     `--plan` shows the steps first. `countersign freeze` can be taken back.",
+    "If you do not know how the key leaked, change password and 2FA, and look at withdrawals and transfers.",
 ];
+const STRANGER_LIMITS: &[&str] = &["The exchange does not say which key or address placed an order."];
 
 /// One thing to tell, before the rules have spoken.
 pub(super) struct Finding<'a> {
@@ -44,6 +48,8 @@ impl Kernel {
     pub(super) fn find(&mut self, finding: Finding<'_>) -> Vec<IncidentId> {
         let (now, seq) = self.moment();
         let Heard { rulings, past_bound } = hear(&self.rules, &self.declared, &mut self.state, &finding);
+        let can_kill = self.declared.stopping.as_ref().is_some_and(Stopping::can_kill);
+        let stranger_advice = if can_kill { STOPPABLE_ADVICE } else { STRANGER_ADVICE };
         let mut told: Vec<Cause> = Vec::new();
         let mut incidents = Vec::new();
         let others: Vec<&str> = rulings.iter().skip(1).map(|ruling| ruling.rule).collect();
@@ -69,7 +75,7 @@ impl Kernel {
                 scope: finding.scope,
                 line,
                 certainty: finding.certainty.clone(),
-                advice: if stranger { STRANGER_ADVICE } else { &[] },
+                advice: if stranger { stranger_advice } else { &[] },
                 limits_of_sight: if stranger { STRANGER_LIMITS } else { &[] },
                 order,
             };
