@@ -35,7 +35,7 @@ pub use plan::{PlanStep, Progress, StepState};
 
 /// The list is read again this often until the end: whoever holds the master login can make new keys.
 const LIST_EVERY: Duration = Duration::from_secs(10);
-/// Keys followed; the venue allows 30 a sub-account. Others would be told and left.
+/// Keys followed; the venue allows 30 a sub-account. With more it is never contained.
 const KEYS_MAX: usize = 100;
 /// Lines kept; the oldest give way, and the journal has them.
 const LINES_MAX: usize = 60;
@@ -82,6 +82,7 @@ pub struct Containment {
     under_way: BTreeMap<EffectId, Act>,
     /// Somebody else was active, and it has not been quiet for long enough since.
     last_foreign: Option<Time>,
+    too_many_keys: bool,
     pub blocked_at: Option<Time>,
     pub orders_gone_at: Option<Time>,
     pub ended: Option<(Time, End)>,
@@ -140,6 +141,7 @@ impl Containment {
             hooks: hooks.map(|name| (name.clone(), Hook { tries: Tries::default(), stopped: None })).collect(),
             under_way: BTreeMap::new(),
             last_foreign: None,
+            too_many_keys: false,
             blocked_at: None,
             orders_gone_at: None,
             ended: None,
@@ -356,7 +358,13 @@ impl Containment {
 
     /// A key that nobody declared is frozen and asked about: it may be the thief's, and it may be the owner's.
     fn found(&mut self, now: Time, row: &KeyRow) {
-        if self.keys.contains_key(&row.key) || self.keys.len() >= KEYS_MAX {
+        if self.keys.contains_key(&row.key) {
+            return;
+        }
+        if self.keys.len() >= KEYS_MAX {
+            if !std::mem::replace(&mut self.too_many_keys, true) {
+                self.say(now, format!("more than {KEYS_MAX} keys are listed: not all of them are followed"));
+            }
             return;
         }
         let name: String = row.name.chars().filter(|c| !c.is_control()).take(40).collect();
@@ -414,7 +422,13 @@ impl Containment {
                 task.goal = Goal::Freeze;
             }
             self.blocked_at = None;
-            self.say(now, format!("{what}, after every key was blocked: countersign's own trading key is frozen too"));
+            self.say(
+                now,
+                format!(
+                    "{what}, after every key was blocked: countersign's own trading key is \
+                 frozen too, so what is open must be cancelled by hand"
+                ),
+            );
         }
     }
 
@@ -453,7 +467,7 @@ impl Containment {
         }
         let blocked_at = self.blocked_at?;
         let list_is_fresh = self.means == Means::ByHand || self.list.read_of.is_some_and(|of| of >= blocked_at);
-        if !list_is_fresh || !self.keys.values().all(KeyTask::is_done) {
+        if !list_is_fresh || self.too_many_keys || !self.keys.values().all(KeyTask::is_done) {
             return None;
         }
         if self.aim == Aim::Freeze {

@@ -99,8 +99,9 @@ impl KeyTask {
     pub(super) fn is_done(&self) -> bool {
         match self.goal {
             Goal::Keep => true,
-            Goal::Freeze => self.frozen_at.is_some() || self.dead_at.is_some(),
-            Goal::Thaw => self.frozen_at.is_none() && !self.unsure,
+            // What is not there has nothing to lose or to get back.
+            Goal::Freeze => self.frozen_at.is_some() || self.listed == Listed::Absent,
+            Goal::Thaw => (self.frozen_at.is_none() && !self.unsure) || self.listed == Listed::Absent,
             Goal::ByHand => self.dead_at.is_some(),
             Goal::Delete => self.listed == Listed::Absent && self.dead_at.is_some(),
         }

@@ -119,6 +119,7 @@ impl Containment {
         let strangers = self.keys.values().filter(|task| !task.declared && task.listed != Listed::Absent);
         let strangers: Vec<&str> = strangers.map(|task| &*task.name).collect();
         let detail = match (&strangers[..], &self.list.tries.last) {
+            _ if self.too_many_keys => Some("more keys are listed than are followed".into()),
             ([], last) => last.clone(),
             (names, _) => Some(format!("not declared, frozen, yours to decide on: {}", names.join(", ")).into()),
         };
@@ -128,7 +129,11 @@ impl Containment {
             after: "at once, and every 10 s".into(),
             proof: "the exchange's list shows declared keys alone".into(),
             on_failure: "an undeclared key is kept frozen and asked about; never deleted unasked".into(),
-            state: if read && strangers.is_empty() { StepState::Proved } else { state_of(&self.list.tries) },
+            state: if read && strangers.is_empty() && !self.too_many_keys {
+                StepState::Proved
+            } else {
+                state_of(&self.list.tries)
+            },
             detail,
         }
     }

@@ -450,6 +450,32 @@ fn a_release_gives_back_what_a_freeze_took_and_nothing_to_a_stranger() {
 }
 
 #[test]
+fn a_key_that_its_owner_deleted_meanwhile_holds_nothing_up() {
+    let mut world = World::new(Aim::Freeze);
+    assert!(world.venue.keys.remove(&key("bot")).is_some());
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Frozen), "{:#?}", world.plan.progress());
+    let mut world = World::new(Aim::Kill);
+    world.plan.keys.get_mut(&key("bot")).unwrap().shown_alive_at = Some(START);
+    assert!(world.venue.keys.remove(&key("bot")).is_some());
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Contained), "{:#?}", world.plan.progress());
+}
+
+#[test]
+fn more_keys_than_can_be_followed_are_never_called_contained() {
+    let mut world = World::new(Aim::Kill);
+    for nth in 0..KEYS_MAX {
+        let print = key(&format!("k{nth}"));
+        let row = KeyRow { key: print.clone(), name: "k".into(), created_at: START, rights: KeyRights::NONE };
+        world.venue.keys.insert(print, row);
+    }
+    world.run(Duration::from_secs(60));
+    let list = world.plan.steps().into_iter().find(|step| step.what.starts_with("freeze every key")).unwrap();
+    assert!(world.plan.is_running() && list.detail.unwrap().contains("than are followed"));
+}
+
+#[test]
 fn without_a_masters_key_a_person_deletes_and_the_probe_says_when_it_is_done() {
     let mut world = World::by(Means::ByHand, Aim::Kill);
     world.run(Duration::from_secs(120));
