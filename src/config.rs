@@ -14,6 +14,7 @@ use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset, Bot, Symbol};
 use crate::kernel::rule::{Condition, Pack, RuleSet};
 use crate::kernel::shared::SharedConfig;
+use crate::kernel::stopping::Mode;
 use crate::secret::{KeyReference, Reference, VaultPlace};
 use crate::tag::layout::{IdPrefix, KeyId};
 
@@ -274,6 +275,13 @@ impl Config {
                 group_chat: table.group_chat,
             }),
             webhook: self.webhook.is_some(),
+            stoppable: self
+                .declared
+                .stopping
+                .iter()
+                .filter(|stopping| stopping.mode != Mode::Watch)
+                .map(|_| self.declared.account.clone())
+                .collect(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::kernel::account::{ExceptionStatus, Status};
 use crate::kernel::card;
+use crate::kernel::containment::{Aim, Progress, StepState};
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentState, Notice, Priority};
 
@@ -57,6 +58,28 @@ pub fn status(status: &Status) -> String {
     }
     for exception in &status.exceptions {
         say(&mut text, format_args!("  - {}\n", exception_told(exception)));
+    }
+    text
+}
+
+/// The steps of a containment, before it runs or while it does.
+pub fn plan(progress: &Progress) -> String {
+    let aim = match progress.aim {
+        Aim::Freeze => "freeze",
+        Aim::Kill => "kill",
+        Aim::Release => "resume",
+    };
+    let mut text = format!("{aim}: {}\n", progress.word);
+    for step in &progress.steps {
+        let state = match step.state {
+            StepState::Waiting => "to do",
+            StepState::UnderWay => "under way",
+            StepState::Failing => "FAILING, tried on",
+            StepState::Proved => "proved",
+            StepState::NotProved => "done, not proved",
+        };
+        let detail = step.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        say(&mut text, format_args!("- {}, {}: {state}{detail}; proof: {}\n", step.what, step.after, step.proof));
     }
     text
 }

@@ -64,6 +64,7 @@ fn config() -> SharedConfig {
     SharedConfig {
         telegram: Some(TelegramConfig { allowed_users: vec![OWNER.unsigned_abs()], group_chat: false }),
         webhook: true,
+        stoppable: Vec::new(),
     }
 }
 
@@ -164,10 +165,11 @@ impl Driver {
                     SharedEffect::Acknowledge { account, incident, shown, .. } => {
                         self.acknowledged.lock().unwrap().push((account, incident, shown));
                     }
+                    SharedEffect::Command { .. } => panic!("nothing can be stopped here"),
                     SharedEffect::Show { chat, what: Show::Status } => {
                         answers.push(SharedEvent::Answered { chat, text: "All is seen.".into() });
                     }
-                    SharedEffect::Show { chat, what: Show::Incidents } => {
+                    SharedEffect::Show { chat, what: Show::Incidents | Show::Plan } => {
                         answers.push(SharedEvent::Answered { chat, text: "These are open.".into() });
                     }
                 }

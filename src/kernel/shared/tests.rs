@@ -34,7 +34,11 @@ fn deliver(_: &Post, _: Time, message: MessageId) -> PostOutcome {
 }
 
 fn config() -> SharedConfig {
-    SharedConfig { telegram: Some(TelegramConfig { allowed_users: vec![OWNER], group_chat: false }), webhook: true }
+    SharedConfig {
+        telegram: Some(TelegramConfig { allowed_users: vec![OWNER], group_chat: false }),
+        webhook: true,
+        stoppable: Vec::new(),
+    }
 }
 
 impl World {
@@ -113,6 +117,8 @@ impl World {
             user: Some(OWNER),
             text: text.into(),
             marks: Vec::new(),
+            pressed: None,
+            totp: None,
         }
     }
 
