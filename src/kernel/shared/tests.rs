@@ -1,5 +1,6 @@
 //! The shared kernel in virtual time, against channels that behave: they answer late, hold, refuse and fall silent.
 
+mod authority;
 mod hearing;
 mod posting;
 
