@@ -101,6 +101,8 @@ pub enum Seal {
 pub(crate) enum Void {
     /// Of a message that no longer has buttons, or never had.
     NoMessage,
+    /// Telegram has not said yet which message carries it.
+    NotYet,
     OtherMessage,
     OtherKeyboard,
     Expired,
@@ -180,8 +182,10 @@ impl Buttons {
     /// The keyboard that this token is of, if it counts now. A question that was answered is answered for good.
     pub(crate) fn press(&mut self, now: Time, token: &Token, message: MessageId) -> Result<Keyboard, Void> {
         let under = self.0.get_mut(&token.number).ok_or(Void::NoMessage)?;
-        if under.message != Some(message) {
-            return Err(Void::OtherMessage);
+        match under.message {
+            Some(ours) if ours == message => {}
+            Some(_) => return Err(Void::OtherMessage),
+            None => return Err(Void::NotYet),
         }
         under.before.take_if(|(_, until)| *until <= now);
         let before = under.before.as_mut().map(|(before, _)| before);
@@ -248,6 +252,9 @@ mod tests {
     fn a_token_counts_once_on_its_message_until_it_expires() {
         let card = keyboard(3, &[Press::Freeze, Press::Kill]);
         let kill = card.token(1, Press::Kill);
+        let mut buttons = Buttons::default();
+        buttons.put(1, Some(&card));
+        assert_eq!(buttons.press(NOW, &kill, MESSAGE), Err(Void::NotYet));
         let mut buttons = shown(&card);
         assert_eq!(buttons.press(NOW, &kill, MessageId(8)), Err(Void::OtherMessage));
         assert_eq!(buttons.press(NOW + Duration::from_secs(60), &kill, MESSAGE), Err(Void::Expired));

@@ -186,6 +186,7 @@ impl Refusal {
             Self::NoToken => "the button carries nothing of ours",
             Self::Forged => "the button's token was not made by us for this user and chat",
             Self::Void(Void::NoMessage) => "the button belongs to a message whose buttons no longer count",
+            Self::Void(Void::NotYet) => "Telegram has not told us yet which message carries the button",
             Self::Void(Void::OtherMessage) => "the button stands under another message than the one it was made for",
             Self::Void(Void::OtherKeyboard) => "the button is not of what its message shows now",
             Self::Void(Void::Expired) => "the button has expired",

@@ -67,6 +67,8 @@ struct Inside {
     answered: Vec<Answered>,
     /// Delivered once whatever the offset, as Telegram does not do.
     replayed: Vec<Value>,
+    /// Becomes that once every other update was told of.
+    replayed_later: Vec<Value>,
     allowed_updates: Value,
     updates: VecDeque<Value>,
     last_update: i64,
@@ -173,6 +175,11 @@ impl BotApi {
         self.inject(press_of(user, message, data));
     }
 
+    /// The same once the update that was injected last was told of.
+    pub fn replay_after_next(&self, update: Value) {
+        self.shared.inside.lock().unwrap().replayed_later.push(update);
+    }
+
     /// An update with an id that was given already.
     pub fn replay(&self, update: Value) {
         self.shared.inside.lock().unwrap().replayed.push(update);
@@ -273,7 +280,9 @@ async fn answer(
                 None => done(json!(true)),
             }
         }
-        "sendMessage" | "editMessageText" | "editMessageReplyMarkup" => message(&shared, &method, &body, misbehaviour).await,
+        "sendMessage" | "editMessageText" | "editMessageReplyMarkup" => {
+            message(&shared, &method, &body, misbehaviour).await
+        }
         _ => refusal(404, "Not Found"),
     }
 }
@@ -307,6 +316,10 @@ async fn updates(shared: &Shared, body: &Value) -> Response {
                     409,
                     "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running",
                 );
+            }
+            if inside.updates.is_empty() {
+                let later = std::mem::take(&mut inside.replayed_later);
+                inside.replayed.extend(later);
             }
             if !inside.replayed.is_empty() {
                 return done(std::mem::take(&mut inside.replayed).into());
