@@ -7,6 +7,8 @@ mod support;
 
 use std::time::Duration;
 
+use countersign::clock;
+use countersign::inlet::operator::OperatorCommand;
 use countersign::kernel::button::{Press, Seal, Token};
 use countersign::kernel::channel::ChatId;
 use countersign::kernel::chat::TelegramConfig;
@@ -21,6 +23,8 @@ use tokio::task::JoinSet;
 
 use support::bot_api::{BotApi, Sent, press_of};
 use support::hook::Hook;
+use support::journal;
+use support::stage::Stage;
 use support::teller::{CODE_KEY, Daemon, OWNER, TOTP_SECRET, config, notice, text_of};
 
 /// On the list as well, and not the one who paired the chat.
@@ -618,4 +622,29 @@ async fn a_press_is_answered_even_if_telegram_does_not_take_the_answer() {
     play.api.inject(play.pressed());
     play.commanded(Ordered::Kill).await;
     play.api.until("the answer", |sent| sent.iter().any(|s| s.text.contains("The kill of main has begun"))).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_may_stop_nothing_says_what_to_do_by_hand_and_tells_of_a_refused_resume() {
+    let (api, hook) = (BotApi::start().await, Hook::start().await);
+    let stage = Stage::set(11, &["maker"], Some(&api), Some(&hook.url())).await;
+    let daemon = stage.run();
+    stage.until_proved().await;
+    stage.pair(&api).await;
+    let now = || clock::wall().millis() / 1_000;
+    api.say(OWNER, now(), "/kill");
+    let by_hand = "countersign only watches this account, and cannot stop anything. Do it by hand, now";
+    api.until("what to do by hand", |sent| sent.iter().any(|s| s.text.contains(by_hand))).await;
+    api.say(OWNER, now(), "/resume main 123456 it was me");
+    api.until("the same again", |sent| sent.iter().filter(|s| s.text.contains(by_hand)).count() == 2).await;
+    let order = OperatorCommand::Order { incident: None, order: Command::Resume, code: None };
+    let refused = stage.ask(&order).await.unwrap_err().to_string();
+    assert!(refused.contains("this needs a one-time password"), "{refused}");
+    hook.until("the refusal", |body| text_of(body).contains("operator tried to resume main, and was refused")).await;
+    assert!(daemon.stop().await.success());
+    let rows = journal::rows(&stage.journal());
+    let texts: Vec<&str> =
+        rows.iter().filter(|row| row.is("update")).filter_map(|row| row.body["text"].as_str()).collect();
+    assert!(texts.contains(&"/resume main it was me") && !texts.concat().contains("123456"), "{texts:?}");
+    assert_eq!(journal::replay(&stage.journal()).unwrap().differing, 0);
 }
