@@ -27,8 +27,8 @@ const CARD_COUNTS: Duration = Duration::from_secs(24 * 3600);
 const QUESTION_COUNTS: Duration = Duration::from_secs(60);
 /// Waiting for the channel at once; at the limit the oldest is not asked any more.
 const QUESTIONS_MAX: usize = 4;
-/// Presses that are answered are this far apart, so that their answers cannot crowd out posts; the others are obeyed or
-/// refused without a word.
+/// Refused presses that are answered are this far apart, so that answers cannot crowd out posts; the others are refused
+/// without a word.
 const ANSWER_GAP: Duration = Duration::from_secs(2);
 /// Wrong one-time passwords within an hour, after which none counts in the chat; the host's command line still takes them.
 const WRONG_CODES_MAX: usize = 5;
@@ -145,7 +145,9 @@ impl Shared {
             Ok(counted) => {
                 let query = update.pressed.as_ref().map(|pressed| pressed.query.clone()).unwrap_or_default();
                 let (text, answered) = self.carry_out(now, chat, counted, effects);
-                self.answer_press(now, PressAnswer { query, text: text.into(), answered }, effects);
+                // What was carried out is always answered: each token can be so once.
+                self.authority.answered_at = Some(now);
+                effects.push(SharedEffect::Post(Post::Pressed(PressAnswer { query, text: text.into(), answered })));
             }
             Err(refusal) => self.refuse(now, update, refusal, false, effects),
         }
@@ -172,6 +174,15 @@ impl Shared {
                 }
                 Err(Refusal::Void(void))
             }
+        }
+    }
+
+    /// Somebody else paired the same chat: the buttons are for him from now on.
+    pub(super) fn renew_all_buttons(&mut self, now: Time, user: u64) {
+        let config = &self.config;
+        let carry = self.cards.values_mut().filter(|card| card_keyboard(now, config, user, &card.notice).is_some());
+        for telling in carry.filter_map(|card| card.tellings.get_mut(&Channel::Telegram)) {
+            telling.pressed = true;
         }
     }
 
@@ -385,7 +396,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn answer_press(&mut self, now: Time, answer: PressAnswer, effects: &mut Vec<SharedEffect>) {
+    pub(super) fn answer_refused(&mut self, now: Time, answer: PressAnswer, effects: &mut Vec<SharedEffect>) {
         if self.authority.may_answer(now) {
             effects.push(SharedEffect::Post(Post::Pressed(answer)));
         }

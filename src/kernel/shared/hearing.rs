@@ -34,6 +34,8 @@ impl Shared {
                 }
                 if before.is_none_or(|before| before.chat != paired.chat) {
                     self.tell_telegram_anew();
+                } else if before.is_none_or(|before| before.user != paired.user) {
+                    self.renew_all_buttons(now, paired.user);
                 }
             }
             Heard::NotPaired { user, chat, why } => {
@@ -131,7 +133,7 @@ impl Shared {
         let ours = update.user.is_some_and(|user| allowed.contains(&user));
         if let Some(pressed) = update.pressed.as_ref().filter(|_| ours) {
             let text = format!("Not carried out: {}. Typed commands: /help", refusal.reason()).into();
-            self.answer_press(now, PressAnswer { query: pressed.query.clone(), text, answered: None }, effects);
+            self.answer_refused(now, PressAnswer { query: pressed.query.clone(), text, answered: None }, effects);
         }
         let who = update.user.map_or_else(|| "nobody in particular".into(), |user| format!("user {user}"));
         let whose = update.user.map_or_else(|| format!("chat {}", update.chat), |_| who.clone());

@@ -282,6 +282,31 @@ fn an_expired_card_is_refused_and_gets_fresh_buttons() {
 }
 
 #[test]
+fn whoever_pairs_the_chat_anew_gets_the_buttons() {
+    let (mut world, card) = World::with_card();
+    let mut config = with_accounts(&["main"]);
+    config.telegram.as_mut().unwrap().allowed_users.push(43);
+    world.event(SharedEvent::Started { config });
+    world.event(SharedEvent::PairingIssued { code_sha256: pairing_digest("NEW"), expires: world.now + secs(60) });
+    let update = world.update("/pair NEW");
+    world.event(SharedEvent::Update(ChatUpdate { user: Some(43), ..update }));
+    world.run(secs(10));
+    let fresh = world.seen_with(Press::Kill);
+    assert_eq!((fresh.number, fresh.message, fresh.keyboard.user), (card.number, card.message, 43));
+    world.run(secs(10));
+    let mut late = world.press_of(&card, Press::Kill);
+    late.user = Some(OWNER);
+    world.event(SharedEvent::Update(late));
+    world.run(secs(10));
+    assert!(world.says(Channel::Webhook, "not of what its message shows now"));
+    let mut own = world.press_of(&fresh, Press::Kill);
+    own.user = Some(43);
+    world.event(SharedEvent::Update(own));
+    world.run(secs(5));
+    assert_eq!(world.seen_with(Press::YesKill).keyboard.user, 43);
+}
+
+#[test]
 fn only_cards_of_what_can_be_stopped_have_buttons() {
     let mut world = World::stoppable(&["main"]);
     world.notice(critical("other", 1, 1));
