@@ -17,6 +17,7 @@ use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset, Bot, Symbol};
 use crate::kernel::rule::{Condition, Pack, RuleSet};
 use crate::kernel::shared::SharedConfig;
+use crate::kernel::stopping::Mode;
 use crate::secret::{KeyReference, Reference, VaultPlace};
 use crate::tag::layout::{IdPrefix, KeyId};
 
@@ -280,6 +281,10 @@ impl Config {
                 group_chat: table.group_chat,
             }),
             webhook: self.webhook.is_some(),
+            stoppable: (self.containment.mode != Mode::Watch)
+                .then(|| self.declared.account.clone())
+                .into_iter()
+                .collect(),
         }
     }
 

@@ -22,11 +22,12 @@ use crate::kernel::act::ActOutcome;
 use crate::kernel::channel::ChatId;
 use crate::kernel::chat::{ChatUpdate, pairing_digest};
 use crate::kernel::command::Totp;
+use crate::kernel::containment::Aim;
 use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
 use crate::kernel::intent::{IntentBody, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot};
 use crate::kernel::report::Report;
-use crate::kernel::shared::{Shared, SharedEffect, SharedEvent, Show};
+use crate::kernel::shared::{Said, Shared, SharedEffect, SharedEvent, Show};
 use crate::kernel::time::Time;
 use crate::release::{Batch, Outgoing};
 use crate::secret::one_time::OneTimePasswords;
@@ -81,9 +82,10 @@ enum Waiter {
     Intent(oneshot::Sender<IntentReply>),
     Access(oneshot::Sender<Answer>),
     Operator(oneshot::Sender<serde_json::Value>),
-    /// Who commands a containment is answered even if the disk takes nothing.
-    Commander(oneshot::Sender<serde_json::Value>),
     Chat(ChatId),
+    /// A command over the account: whoever gave it, the shared kernel hears what became of it. An operator is answered
+    /// even if the disk takes nothing.
+    Command(Said, Option<oneshot::Sender<serde_json::Value>>),
 }
 
 /// Rows that go into the journal together, and what they let happen.
@@ -237,6 +239,11 @@ impl Core {
                     let shown = Some(shown);
                     queue.push_back(Work::Account(Event::Acknowledge { ticket, by, incident, shown }));
                 }
+                SharedEffect::Command { incident, totp, said } => {
+                    let (by, command) = (said.by.clone(), said.command.clone());
+                    let ticket = self.ticket(Waiter::Command(said, None));
+                    queue.push_back(Work::Account(Event::Command { ticket, by, incident, command, totp }));
+                }
                 SharedEffect::Show { chat, what } => {
                     let text = self.show(what).into();
                     queue.push_back(Work::Shared(SharedEvent::Answered { chat, text }));
@@ -249,8 +256,15 @@ impl Core {
     fn answer(&mut self, ticket: Ticket, answer: Answer, queue: &mut VecDeque<Work>, outgoing: &mut Vec<Outgoing>) {
         match self.waiters.waiting.remove(&ticket) {
             Some(Waiter::Access(to)) => outgoing.push(Outgoing::Answer(to, answer)),
-            Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(to, told(answer))),
-            Some(Waiter::Commander(to)) => outgoing.push(Outgoing::Obey(to, told(answer))),
+            Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(to, operators_answer(&answer))),
+            Some(Waiter::Command(said, to)) => {
+                outgoing.extend(to.map(|to| Outgoing::Obey(to, operators_answer(&answer))));
+                let refused = match answer {
+                    Answer::Done => None,
+                    Answer::Refused { reason } => Some(reason),
+                };
+                queue.push_back(Work::Shared(SharedEvent::Commanded { said, refused }));
+            }
             // An acknowledgement that was taken shows on the card itself.
             Some(Waiter::Chat(chat)) => match answer {
                 Answer::Done => {}
@@ -434,7 +448,9 @@ impl Core {
             },
             OperatorCommand::Containment => json!({ "ok": true, "containment": self.kernel.progress() }),
             OperatorCommand::Order { incident, order: command, code } => {
-                let ticket = self.ticket(Waiter::Commander(reply));
+                let account = account.clone();
+                let said = Said { account, command: command.clone(), by: by.clone(), why: None, chat: None };
+                let ticket = self.ticket(Waiter::Command(said, Some(reply)));
                 let totp = self.totp(code.as_deref());
                 return Some(Work::Account(Event::Command { ticket, by, incident, command, totp }));
             }
@@ -469,6 +485,13 @@ impl Core {
         match what {
             Show::Status => crate::words::status(&self.kernel.status()),
             Show::Incidents => crate::words::incidents(&self.kernel.notices()),
+            Show::Plan => match self.kernel.progress().filter(|progress| progress.end.is_none()) {
+                Some(running) => crate::words::containment(&running),
+                None => self
+                    .kernel
+                    .preview(Aim::Kill)
+                    .map_or_else(|by_hand| by_hand, |plan| crate::words::containment(&plan)),
+            },
         }
     }
 
@@ -515,11 +538,11 @@ impl Core {
     }
 }
 
-fn told(answer: Answer) -> serde_json::Value {
+fn operators_answer(answer: &Answer) -> serde_json::Value {
     match answer {
         Answer::Done => json!({ "ok": true }),
         Answer::Refused { reason } => {
-            refusal(&reason, "`countersign incidents` and `status` show what there is to act on")
+            refusal(reason, "`countersign incidents` and `status` show what there is to act on")
         }
     }
 }

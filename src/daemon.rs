@@ -115,10 +115,12 @@ pub async fn run(
         tasks.spawn("acts", acts_task(outlet, ways_out.acts, doors.acts, &clock, token));
     }
     if let Some(bot) = parts.telegram {
+        let checks =
+            telegram::Checks { code_key: bot.code_key.clone(), totp: parts.totp.clone(), now: Box::new(clock::wall) };
         let outlet = TelegramOutlet::new(bot.posts, bot.code_key);
         tasks.spawn("telegram", telegram_task(outlet, ways_out.telegram, doors.shared.clone()));
         let next_update = core.shared.next_update();
-        let polls = telegram::run(bot.polls, next_update, doors.shared.clone(), tasks.token());
+        let polls = telegram::run(bot.polls, checks, next_update, doors.shared.clone(), tasks.token());
         tasks.spawn_endless("telegram updates", polls);
     }
     if let Some(outlet) = parts.webhook {

@@ -175,7 +175,9 @@ impl Exits {
             Outgoing::Read(effect, request) => self.reads.try_send((effect, request)).is_ok(),
             Outgoing::Act(effect, act) => self.acts.try_send((effect, act)).is_ok(),
             Outgoing::Left(_) => true,
-            Outgoing::Post(effect, post @ Post::Telegram(_)) => self.telegram.try_send((effect, post)).is_ok(),
+            Outgoing::Post(effect, post @ (Post::Telegram(_) | Post::Pressed(_))) => {
+                self.telegram.try_send((effect, post)).is_ok()
+            }
             Outgoing::Post(effect, post @ Post::Webhook(_)) => self.webhook.try_send((effect, post)).is_ok(),
             Outgoing::Show(notice) => self.screen.as_ref().is_none_or(|screen| screen.try_send(notice).is_ok()),
             Outgoing::Pulse(account, pulse) => {

@@ -107,6 +107,13 @@ pub(super) async fn telegram_task(
     while let Some((effect, post)) = posts.recv().await {
         let outcome = match &post {
             Post::Telegram(post) => outlet.post(post).await,
+            Post::Pressed(answer) => {
+                // It may be lost, so that no alert waits for it.
+                if posts.is_empty() {
+                    outlet.answer_press(answer).await;
+                }
+                continue;
+            }
             Post::Webhook(_) => wrong_channel(Channel::Telegram),
         };
         if outcomes.send(SharedEvent::Posted { effect, outcome }).await.is_err() {
@@ -124,7 +131,7 @@ pub(super) async fn webhook_task(
     while let Some((effect, post)) = posts.recv().await {
         let outcome = match &post {
             Post::Webhook(post) => outlet.post(post, clock::wall()).await,
-            Post::Telegram(_) => wrong_channel(Channel::Webhook),
+            Post::Telegram(_) | Post::Pressed(_) => wrong_channel(Channel::Webhook),
         };
         if outcomes.send(SharedEvent::Posted { effect, outcome }).await.is_err() {
             break;

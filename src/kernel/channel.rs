@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::button::Keyboard;
 use crate::kernel::time::Time;
 
 /// Telegram allows about one message a second and twenty a minute to a chat; the same pace suits a webhook.
@@ -85,6 +86,8 @@ pub struct MessageId(pub i32);
 pub enum Post {
     Telegram(ChatPost),
     Webhook(HookPost),
+    /// What the person who pressed a button sees of it at once. It may be lost: nothing comes back of it.
+    Pressed(PressAnswer),
 }
 
 impl Post {
@@ -102,9 +105,19 @@ impl Post {
                     post.body = format!(r#"{fields},"unjournalled":true}}"#).into();
                 }
             }
+            Self::Pressed(_) => {}
         }
         self
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressAnswer {
+    pub query: Box<str>,
+    pub text: Box<str>,
+    /// A question of ours that was answered: its buttons go away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<(ChatId, MessageId)>,
 }
 
 /// `number` names the message to people and in its short code; an edit or a retry of a message keeps its number.
@@ -114,6 +127,8 @@ pub struct ChatPost {
     pub chat: ChatId,
     pub action: ChatAction,
     pub text: ChatText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyboard: Option<Keyboard>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,9 +194,11 @@ pub enum PostOutcome {
     Gone,
 }
 
-/// How soon a post may go: the smaller, the sooner. Only the first may go past the window.
+/// How soon a post may go: the smaller, the sooner. Only the first two may go past the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Urgency {
+    /// Somebody waits to stop a theft.
+    Question,
     NewCritical,
     Reminder,
     New,
@@ -214,7 +231,7 @@ impl Pace {
     pub(crate) fn opens_at(&self, urgency: Urgency) -> Time {
         let window_opens = match (self.recent.front(), self.recent.back()) {
             (Some(oldest), Some(latest)) if self.recent.len() >= POSTS_PER_WINDOW => match urgency {
-                Urgency::NewCritical => (*oldest + WINDOW).min(*latest + CRITICAL_GAP),
+                Urgency::Question | Urgency::NewCritical => (*oldest + WINDOW).min(*latest + CRITICAL_GAP),
                 Urgency::Reminder | Urgency::New | Urgency::Text | Urgency::Change => *oldest + WINDOW,
             },
             _ => Time::EPOCH,
@@ -348,7 +365,7 @@ mod tests {
         assert_eq!(hook, Post::Webhook(HookPost { number: 1, body: r#"{"v":1,"unjournalled":true}"#.into() }));
         let action = ChatAction::Send { reply_to: None, quiet: false };
         let text = ChatText::Plain("A".into());
-        let chat = Post::Telegram(ChatPost { number: 1, chat: ChatId(1), action, text }).unjournalled();
+        let chat = Post::Telegram(ChatPost { number: 1, chat: ChatId(1), action, text, keyboard: None }).unjournalled();
         let Post::Telegram(ChatPost { text: ChatText::Plain(text), .. }) = chat else { panic!("{chat:?}") };
         assert!(text.starts_with("A\n(Sent before"), "{text}");
     }

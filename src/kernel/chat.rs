@@ -10,7 +10,9 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::kernel::button::{Pressed, Void};
 use crate::kernel::channel::ChatId;
+use crate::kernel::command::Totp;
 use crate::kernel::incident::IncidentId;
 use crate::kernel::order::Account;
 use crate::kernel::time::Time;
@@ -27,11 +29,12 @@ const NEW_SERIES_AFTER: Duration = Duration::from_secs(6 * 24 * 3600);
 const SUBJECTS_MAX: usize = 50;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// One Telegram message as the inlet saw it.
+/// One Telegram message, or one press of a button, as the inlet saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatUpdate {
     pub update_id: i64,
-    /// Telegram's clock, in whole seconds.
+    /// Telegram's clock, in whole seconds. A press has no time of Telegram's: this is when it was read, and its age is
+    /// bounded by its token.
     pub at: Time,
     pub chat: ChatId,
     pub chat_kind: ChatKind,
@@ -41,6 +44,11 @@ pub struct ChatUpdate {
     pub text: Box<str>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<Mark>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressed: Option<Pressed>,
+    /// Of the one-time password that stood in the text, where the command takes one; the text is without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp: Option<Totp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +68,8 @@ pub enum Mark {
     ViaBot,
     /// Sent on behalf of a chat: a channel, or an anonymous admin.
     SenderChat,
+    /// A button under a message that is not of our bot.
+    OtherSender,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +104,10 @@ pub(crate) enum Heard {
         chat: ChatId,
         command: Command,
     },
+    Pressed {
+        user: u64,
+        chat: ChatId,
+    },
     Refused {
         refusal: Refusal,
         /// Whether the sender is one of ours and is told why.
@@ -118,6 +132,20 @@ pub(crate) enum Command {
     },
     /// `/ack` without an incident that could be read.
     AcknowledgeWhat,
+    /// What a kill would do, or why there can be none.
+    Plan,
+    Freeze {
+        account: Option<Account>,
+    },
+    Kill {
+        account: Option<Account>,
+    },
+    Resume {
+        account: Account,
+        why: Option<Box<str>>,
+    },
+    /// `/resume` without an account.
+    ResumeWhat,
     Help,
     Unknown,
 }
@@ -131,6 +159,13 @@ pub(crate) enum Refusal {
     Stale,
     /// An owner, in a chat that is not the paired one.
     OtherChat,
+    /// An update that was heard before.
+    Replayed,
+    /// A button under nothing that stands in a chat.
+    NoMessage,
+    NoToken,
+    Forged,
+    Void(Void),
 }
 
 impl Refusal {
@@ -144,7 +179,18 @@ impl Refusal {
             Self::Faceless => "nobody can tell who sent it (anonymous admin, channel or Telegram itself)",
             Self::Stranger => "the sender is not on the list of allowed users",
             Self::Stale => "its time is more than 60 s away from ours",
+            Self::Marked(Mark::OtherSender) => "the button stands under a message that is not ours",
             Self::OtherChat => "this chat is not the paired one",
+            Self::Replayed => "its number is one of an update that was heard before",
+            Self::NoMessage => "the button stands under no message of a chat",
+            Self::NoToken => "the button carries nothing of ours",
+            Self::Forged => "the button's token was not made by us for this user and chat",
+            Self::Void(Void::NoMessage) => "the button belongs to a message whose buttons no longer count",
+            Self::Void(Void::NotYet) => "Telegram has not told us yet which message carries the button",
+            Self::Void(Void::OtherMessage) => "the button stands under another message than the one it was made for",
+            Self::Void(Void::OtherKeyboard) => "the button is not of what its message shows now",
+            Self::Void(Void::Expired) => "the button has expired",
+            Self::Void(Void::Used) => "the button was used already",
         }
     }
 }
@@ -204,13 +250,17 @@ impl Operators {
     }
 
     pub(crate) fn hear(&mut self, now: Time, config: &TelegramConfig, update: &ChatUpdate) -> Heard {
+        let chatter = update.pressed.is_none()
+            && !update.text.starts_with('/')
+            && (update.chat_kind == ChatKind::Group || update.marks.contains(&Mark::Edited));
         let new_series = self.last_heard_at.is_some_and(|at| now.since(at) >= NEW_SERIES_AFTER);
         if update.update_id < self.next_update && !new_series {
-            return Heard::Nothing;
+            let refused = Heard::Refused { refusal: Refusal::Replayed, answer: false };
+            return if chatter { Heard::Nothing } else { refused };
         }
         self.next_update = update.update_id.saturating_add(1);
         self.last_heard_at = Some(now);
-        if update.chat_kind == ChatKind::Group && !update.text.starts_with('/') {
+        if chatter {
             return Heard::Nothing;
         }
         let user = match judge(now, config, update) {
@@ -220,6 +270,13 @@ impl Operators {
                 return Heard::Refused { refusal, answer: ours && refusal == Refusal::Stale };
             }
         };
+        if let Some(pressed) = &update.pressed {
+            if self.paired.is_none_or(|paired| paired.chat != update.chat) {
+                let refusal = if pressed.message.is_none() { Refusal::NoMessage } else { Refusal::OtherChat };
+                return Heard::Refused { refusal, answer: false };
+            }
+            return Heard::Pressed { user, chat: update.chat };
+        }
         let mut words = update.text.split_whitespace();
         let word = words.next().unwrap_or_default();
         let word = word.split_once('@').map_or(word, |(command, _bot)| command);
@@ -292,6 +349,15 @@ fn command(word: &str, rest: &[&str]) -> Command {
             incident,
         }),
         ("/ack", _) => Command::AcknowledgeWhat,
+        ("/plan", []) => Command::Plan,
+        ("/freeze", []) => Command::Freeze { account: None },
+        ("/freeze", [account]) => Command::Freeze { account: Some(Account::new(account)) },
+        ("/kill", []) => Command::Kill { account: None },
+        ("/kill", [account]) => Command::Kill { account: Some(Account::new(account)) },
+        ("/resume", []) => Command::ResumeWhat,
+        ("/resume", [account, why @ ..]) => {
+            Command::Resume { account: Account::new(account), why: (!why.is_empty()).then(|| why.join(" ").into()) }
+        }
         _ => Command::Unknown,
     }
 }
@@ -336,6 +402,8 @@ mod tests {
             user: Some(OWNER),
             text: text.into(),
             marks: Vec::new(),
+            pressed: None,
+            totp: None,
         }
     }
 
@@ -362,7 +430,16 @@ mod tests {
             ("/ack twelve", Command::AcknowledgeWhat),
             ("/help", Command::Help),
             ("/start", Command::Help),
-            ("/kill", Command::Unknown),
+            ("/kill", Command::Kill { account: None }),
+            ("/freeze@my_bot main", Command::Freeze { account: Some(Account::new("main")) }),
+            ("/kill all of them", Command::Unknown),
+            ("/plan", Command::Plan),
+            ("/resume", Command::ResumeWhat),
+            ("/resume main", Command::Resume { account: Account::new("main"), why: None }),
+            (
+                "/resume main the key  is new",
+                Command::Resume { account: Account::new("main"), why: Some("the key is new".into()) },
+            ),
             ("hello", Command::Unknown),
         ] {
             let heard = paired().hear(NOW, &config(), &said(2, text));
@@ -373,7 +450,7 @@ mod tests {
     #[test]
     fn refuses_everybody_and_everything_else() {
         type Change = fn(&mut ChatUpdate);
-        let refused: [(&str, Change, Refusal); 11] = [
+        let refused: [(&str, Change, Refusal); 12] = [
             ("stranger", |u| u.user = Some(7), Refusal::Stranger),
             ("no user", |u| u.user = None, Refusal::Faceless),
             ("anonymous admin", |u| u.user = Some(1_087_968_824), Refusal::Faceless),
@@ -382,6 +459,7 @@ mod tests {
             ("forwarded", |u| u.marks.push(Mark::Forwarded), Refusal::Marked(Mark::Forwarded)),
             ("via bot", |u| u.marks.push(Mark::ViaBot), Refusal::Marked(Mark::ViaBot)),
             ("sender chat", |u| u.marks.push(Mark::SenderChat), Refusal::Marked(Mark::SenderChat)),
+            ("not ours", |u| u.marks.push(Mark::OtherSender), Refusal::Marked(Mark::OtherSender)),
             ("channel", |u| u.chat_kind = ChatKind::Channel, Refusal::ChannelPost),
             ("old", |u| u.at = NOW - Duration::from_secs(61), Refusal::Stale),
             ("group", |u| (u.chat, u.chat_kind) = (ChatId(-5), ChatKind::Group), Refusal::OtherChat),
@@ -398,8 +476,9 @@ mod tests {
     fn hears_no_update_twice_but_a_new_series_after_a_silent_week() {
         let mut operators = paired();
         assert!(matches!(operators.hear(NOW, &config(), &said(9, "/status")), Heard::Command { .. }));
-        assert_eq!(operators.hear(NOW, &config(), &said(9, "/status")), Heard::Nothing);
-        assert_eq!(operators.hear(NOW, &config(), &said(3, "/status")), Heard::Nothing);
+        let replayed = Heard::Refused { refusal: Refusal::Replayed, answer: false };
+        assert_eq!(operators.hear(NOW, &config(), &said(9, "/status")), replayed);
+        assert_eq!(operators.hear(NOW, &config(), &said(3, "/status")), replayed);
         assert_eq!(operators.next_update(), 10);
         let later = NOW + HOUR * 24 * 7;
         let update = ChatUpdate { at: later, ..said(4, "/status") };

@@ -26,6 +26,7 @@ pub mod containment;
 pub mod account;
 pub mod pairs;
 pub mod channel;
+pub mod button;
 pub mod chat;
 pub mod card;
 mod hook;

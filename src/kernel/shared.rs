@@ -5,6 +5,7 @@
 //! the limits below; an alert is pending in this state until its delivery comes back as an event; nothing that
 //! happens on one channel delays the other.
 
+mod authority;
 mod hearing;
 mod posting;
 #[cfg(test)]
@@ -14,12 +15,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::button::Buttons;
 use crate::kernel::channel::{Channel, ChatId, Pace, Post, PostOutcome};
 use crate::kernel::chat::{ChatUpdate, Operators, Paired, TelegramConfig, ToldThisHour};
+use crate::kernel::command::{Command, Totp};
 use crate::kernel::event::EffectId;
 use crate::kernel::incident::{IncidentId, IncidentState, Notice};
 use crate::kernel::order::Account;
 use crate::kernel::pairs;
+use crate::kernel::shared::authority::{Authority, Question};
 use crate::kernel::telling::{Card, Debt, IncidentKey, Showing};
 use crate::kernel::time::Time;
 
@@ -36,6 +40,9 @@ pub struct SharedConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub telegram: Option<TelegramConfig>,
     pub webhook: bool,
+    /// The accounts that countersign may stop when it is told to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stoppable: Vec<Account>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +66,12 @@ pub enum SharedEvent {
     Answered {
         chat: ChatId,
         text: Box<str>,
+    },
+    /// What an account had to say to a command, whichever way that came.
+    Commanded {
+        said: Said,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<Box<str>>,
     },
     Posted {
         effect: EffectId,
@@ -99,8 +112,28 @@ pub enum SharedEffect {
     Post(Post),
     /// For the account's kernel. `shown` is the revision that the person saw; `chat` is where a refusal is answered.
     Acknowledge { account: Account, incident: IncidentId, shown: u64, by: Box<str>, chat: ChatId },
+    /// For the account's kernel; its answer comes back as `Commanded`.
+    Command {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incident: Option<IncidentId>,
+        totp: Totp,
+        said: Said,
+    },
     /// To be answered from the board, by `Answered`.
     Show { chat: ChatId, what: Show },
+}
+
+/// Who told an account to do what, and where the answer goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    pub account: Account,
+    pub command: Command,
+    pub by: Box<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Box<str>>,
+    /// None for a command from the host, which is answered there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +141,8 @@ pub enum SharedEffect {
 pub enum Show {
     Status,
     Incidents,
+    /// What a kill would do, or what a person must do where countersign cannot.
+    Plan,
 }
 
 /// How a channel fares, for status and the board.
@@ -148,6 +183,10 @@ pub struct Shared {
     operators: Operators,
     told: ToldThisHour,
     numbers: u64,
+    #[serde(default, skip_serializing_if = "Buttons::is_empty")]
+    buttons: Buttons,
+    #[serde(default, skip_serializing_if = "Authority::is_unused")]
+    authority: Authority,
 }
 
 /// One configured channel.
@@ -186,6 +225,9 @@ struct Text {
     text: Box<str>,
     uncertain: bool,
     at: Time,
+    /// Whether somebody means what he asked for: with buttons for the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    question: Option<Question>,
 }
 
 impl Shared {
@@ -208,6 +250,7 @@ impl Shared {
             SharedEvent::Update(update) => self.update(now, &update, &mut effects),
             SharedEvent::PairingIssued { code_sha256, expires } => self.operators.issue(now, code_sha256, expires),
             SharedEvent::Answered { chat, text } => self.answer(now, chat, &text),
+            SharedEvent::Commanded { said, refused } => self.commanded(now, &said, refused.as_deref()),
             SharedEvent::Posted { effect, outcome } => self.posted(now, effect, outcome),
             SharedEvent::ChannelFault { channel, fault } => self.fault(now, channel, fault),
             SharedEvent::ChannelSound { channel } => {
@@ -387,6 +430,6 @@ impl Shared {
             left_out => format!("{text}\n({left_out} messages before this one found no room.)").into(),
         };
         self.numbers += 1;
-        lane.texts.push_back(Text { number: self.numbers, chat, text, uncertain: false, at: now });
+        lane.texts.push_back(Text { number: self.numbers, chat, text, uncertain: false, at: now, question: None });
     }
 }

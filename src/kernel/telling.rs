@@ -61,6 +61,9 @@ pub(crate) struct Telling {
     pub reminders: u32,
     pub rung: Option<Rung>,
     pub end_told: bool,
+    /// A button of the card was pressed: it owes fresh ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pressed: bool,
 }
 
 /// What was posted, and nobody knows whether it arrived.
@@ -140,7 +143,7 @@ impl Card {
             return vec![(Debt::New, self.urgency_of_new(), Time::EPOCH)];
         }
         let mut debts = Vec::new();
-        if notice.revision > shown.revision {
+        if notice.revision > shown.revision || telling.pressed {
             // A theft that goes on is as urgent as one that begins.
             let grew = open && notice.priority == Priority::Critical && notice.orders > shown.orders;
             let urgency = if grew { Urgency::NewCritical } else { Urgency::Change };
@@ -194,6 +197,7 @@ impl Card {
             telling.rung = Some(Rung { at: now, orders: showing.orders });
         }
         if debt.carries_card() {
+            telling.pressed = false;
             telling.shown = Some(Shown {
                 revision: showing.revision,
                 named: showing.named,

@@ -9,16 +9,23 @@ use data_encoding::BASE32_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
-use teloxide::payloads::{EditMessageTextSetters, SendMessageSetters};
+use teloxide::payloads::{AnswerCallbackQuerySetters, EditMessageTextSetters, SendMessageSetters};
 use teloxide::prelude::Requester;
-use teloxide::types::{self as bot_api, LinkPreviewOptions, Message, ParseMode, ReplyParameters};
+use teloxide::types::{
+    self as bot_api, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, Message, ParseMode,
+    ReplyParameters,
+};
 use teloxide::{Bot, RequestError};
 
-use crate::kernel::channel::{ChatAction, ChatPost, ChatText, MessageId, PostOutcome};
+use crate::kernel::button::{Button, Keyboard};
+use crate::kernel::channel::{ChatAction, ChatPost, ChatText, MessageId, PostOutcome, PressAnswer};
+use crate::secret::button;
 
 /// teloxide waits ten seconds inside a request that was answered with a 5xx: this is shorter, and so is the kernel's
 /// patience longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// Of a press: the person's client gives up soon after, and a post may wait behind it.
+const PRESS_ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 const CODE_LETTERS: usize = 6;
 const REASON_CHARS_MAX: usize = 200;
 
@@ -60,6 +67,34 @@ impl TelegramOutlet {
         }
     }
 
+    /// Lost without a word if Telegram does not take it: the person sees what became of it in the chat.
+    pub async fn answer_press(&self, answer: &PressAnswer) {
+        let query = bot_api::CallbackQueryId(answer.query.to_string());
+        let shown = self.bot.answer_callback_query(query).text(short(&answer.text));
+        let answered = async {
+            if let Err(error) = shown.await {
+                tracing::debug!(reason = ?outcome_of(error), "Telegram took no answer to a press.");
+            }
+            let Some((chat, MessageId(id))) = answer.answered else { return };
+            let cleared = self.bot.edit_message_reply_markup(bot_api::ChatId(chat.0), bot_api::MessageId(id));
+            if let Err(error) = cleared.await {
+                tracing::debug!(reason = ?outcome_of(error), "The buttons of an answered question stay.");
+            }
+        };
+        if tokio::time::timeout(PRESS_ANSWERED_WITHIN, answered).await.is_err() {
+            tracing::debug!("Telegram did not answer the answer to a press in time.");
+        }
+    }
+
+    fn markup(&self, post: &ChatPost, keyboard: &Keyboard) -> InlineKeyboardMarkup {
+        let button = |button: &Button| {
+            let token = keyboard.token(post.number, button.press);
+            let data = button::seal(&self.code_key, keyboard.user, post.chat, &token);
+            InlineKeyboardButton::callback(button.label.to_string(), data)
+        };
+        InlineKeyboardMarkup::new([keyboard.buttons.iter().map(button).collect::<Vec<_>>()])
+    }
+
     async fn request(&self, post: &ChatPost) -> Result<Message, RequestError> {
         let (text, format) = match &post.text {
             ChatText::Html(text) => (text, Some(ParseMode::Html)),
@@ -74,6 +109,7 @@ impl TelegramOutlet {
             prefer_large_media: false,
             show_above_text: false,
         };
+        let markup = post.keyboard.as_ref().map(|keyboard| self.markup(post, keyboard));
         match post.action {
             ChatAction::Send { reply_to, quiet } => {
                 let mut request = self.bot.send_message(chat, text).link_preview_options(no_preview);
@@ -82,11 +118,13 @@ impl TelegramOutlet {
                     let reply = ReplyParameters::new(bot_api::MessageId(id)).allow_sending_without_reply();
                     request = request.reply_parameters(reply);
                 }
+                request.reply_markup = markup.map(bot_api::ReplyMarkup::InlineKeyboard);
                 request.disable_notification(quiet).await
             }
             ChatAction::Edit { message: MessageId(id) } => {
                 let mut request = self.bot.edit_message_text(chat, bot_api::MessageId(id), text);
                 request.parse_mode = format;
+                request.reply_markup = markup;
                 request.link_preview_options(no_preview).await
             }
         }

@@ -42,12 +42,34 @@ pub struct Sent {
     pub reply_to: Option<i64>,
     pub quiet: bool,
     pub delivered: bool,
+    /// The labels of its buttons and their data, in order.
+    pub buttons: Vec<(String, String)>,
+}
+
+/// An answer to a press of a button.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub query: String,
+    pub text: String,
+}
+
+/// A message as it stands in a chat.
+#[derive(Clone, Debug, PartialEq)]
+struct Standing {
+    text: String,
+    markup: Value,
 }
 
 #[derive(Default)]
 struct Inside {
     sent: Vec<Sent>,
-    messages: BTreeMap<(i64, i32), String>,
+    messages: BTreeMap<(i64, i32), Standing>,
+    answered: Vec<Answered>,
+    /// Delivered once whatever the offset, as Telegram does not do.
+    replayed: Vec<Value>,
+    /// Becomes that once every other update was told of.
+    replayed_later: Vec<Value>,
+    allowed_updates: Value,
     updates: VecDeque<Value>,
     last_update: i64,
     polls: u64,
@@ -100,7 +122,22 @@ impl BotApi {
 
     /// What a message says now.
     pub fn text_of(&self, chat: i64, message: i32) -> Option<String> {
-        self.shared.inside.lock().unwrap().messages.get(&(chat, message)).cloned()
+        self.shared.inside.lock().unwrap().messages.get(&(chat, message)).map(|standing| standing.text.clone())
+    }
+
+    /// The buttons under a message now: label and data.
+    pub fn buttons_of(&self, chat: i64, message: i32) -> Vec<(String, String)> {
+        let inside = self.shared.inside.lock().unwrap();
+        inside.messages.get(&(chat, message)).map(|standing| buttons(&standing.markup)).unwrap_or_default()
+    }
+
+    pub fn answered(&self) -> Vec<Answered> {
+        self.shared.inside.lock().unwrap().answered.clone()
+    }
+
+    /// What the last poll asked for.
+    pub fn allowed_updates(&self) -> Value {
+        self.shared.inside.lock().unwrap().allowed_updates.clone()
     }
 
     pub fn next(&self, method: &str, misbehaviour: Misbehaviour) {
@@ -133,6 +170,26 @@ impl BotApi {
         }}));
     }
 
+    /// A press of a user on a button under a message of the bot in his private chat.
+    pub fn press(&self, user: i64, message: i32, data: &str) {
+        self.inject(press_of(user, message, data));
+    }
+
+    /// The same once the update that was injected last was told of.
+    pub fn replay_after_next(&self, update: Value) {
+        self.shared.inside.lock().unwrap().replayed_later.push(update);
+    }
+
+    /// An update with an id that was given already.
+    pub fn replay(&self, update: Value) {
+        self.shared.inside.lock().unwrap().replayed.push(update);
+        self.shared.changed.notify_waiters();
+    }
+
+    pub fn last_update(&self) -> i64 {
+        self.shared.inside.lock().unwrap().last_update
+    }
+
     /// Any update; it gets its id here.
     pub fn inject(&self, mut update: Value) {
         let mut inside = self.shared.inside.lock().unwrap();
@@ -160,6 +217,27 @@ impl BotApi {
             let _ = tokio::time::timeout(Duration::from_millis(200), changed).await;
         }
     }
+}
+
+/// As Telegram tells of a press: with the whole message, and no time of the press.
+pub fn press_of(user: i64, message: i32, data: &str) -> Value {
+    json!({"callback_query": {
+        "id": format!("query-{user}-{message}"), "chat_instance": "1", "data": data,
+        "from": {"id": user, "is_bot": false, "first_name": "Somebody"},
+        "message": {
+            "message_id": message, "date": 1_764_000_000, "text": "as sent",
+            "chat": {"id": user, "type": "private", "first_name": "Somebody"},
+            "from": {"id": 123_456, "is_bot": true, "first_name": "Countersign", "username": "countersign_bot"},
+        },
+    }})
+}
+
+fn buttons(markup: &Value) -> Vec<(String, String)> {
+    let rows = markup["inline_keyboard"].as_array().into_iter().flatten();
+    let text = |button: &Value, name: &str| button[name].as_str().unwrap_or_default().to_owned();
+    rows.flat_map(|row| row.as_array().into_iter().flatten())
+        .map(|button| (text(button, "text"), text(button, "callback_data")))
+        .collect()
 }
 
 async fn answer(
@@ -192,7 +270,19 @@ async fn answer(
             Some(misbehaviour) => misbehave(&misbehaviour).await,
             None => updates(&shared, &body).await,
         },
-        "sendMessage" | "editMessageText" => message(&shared, &method, &body, misbehaviour).await,
+        "answerCallbackQuery" => {
+            let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+            let answered = Answered { query: text("callback_query_id"), text: text("text") };
+            shared.inside.lock().unwrap().answered.push(answered);
+            shared.changed.notify_waiters();
+            match misbehaviour {
+                Some(misbehaviour) => misbehave(&misbehaviour).await,
+                None => done(json!(true)),
+            }
+        }
+        "sendMessage" | "editMessageText" | "editMessageReplyMarkup" => {
+            message(&shared, &method, &body, misbehaviour).await
+        }
         _ => refusal(404, "Not Found"),
     }
 }
@@ -205,6 +295,7 @@ async fn updates(shared: &Shared, body: &Value) -> Response {
     let mine = {
         let mut inside = shared.inside.lock().unwrap();
         inside.polls += 1;
+        inside.allowed_updates = body["allowed_updates"].clone();
         inside.updates.retain(|update| update["update_id"].as_i64().unwrap() >= offset);
         inside.polls
     };
@@ -212,7 +303,7 @@ async fn updates(shared: &Shared, body: &Value) -> Response {
     loop {
         let changed = shared.changed.notified();
         {
-            let inside = shared.inside.lock().unwrap();
+            let mut inside = shared.inside.lock().unwrap();
             if inside.webhook.is_some() {
                 return refusal(
                     409,
@@ -226,6 +317,13 @@ async fn updates(shared: &Shared, body: &Value) -> Response {
                     "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running",
                 );
             }
+            if inside.updates.is_empty() {
+                let later = std::mem::take(&mut inside.replayed_later);
+                inside.replayed.extend(later);
+            }
+            if !inside.replayed.is_empty() {
+                return done(std::mem::take(&mut inside.replayed).into());
+            }
             if !inside.updates.is_empty() || Instant::now() >= deadline {
                 return done(inside.updates.iter().take(limit).cloned().collect());
             }
@@ -236,20 +334,23 @@ async fn updates(shared: &Shared, body: &Value) -> Response {
 }
 
 async fn message(shared: &Shared, method: &str, body: &Value, misbehaviour: Option<Misbehaviour>) -> Response {
-    let text = body["text"].as_str().unwrap_or_default().to_owned();
+    let markup = body["reply_markup"].clone();
     let html = body["parse_mode"].as_str() == Some("HTML");
     let chat = body["chat_id"].as_i64().unwrap_or_default();
     let (answer, hang) = {
         let mut inside = shared.inside.lock().unwrap();
         let edited = body["message_id"].as_i64().and_then(|id| i32::try_from(id).ok());
+        let before = edited.and_then(|id| inside.messages.get(&(chat, id))).map(|standing| standing.text.clone());
+        let text = body["text"].as_str().map_or_else(|| before.unwrap_or_default(), ToOwned::to_owned);
+        let standing = Standing { text: text.clone(), markup: markup.clone() };
         let id = edited.unwrap_or_else(|| i32::try_from(inside.messages.len()).unwrap() + 1);
         let refused = match &misbehaviour {
-            Some(Misbehaviour::DeliverAndHang) | None => what_is_wrong(&inside, chat, edited, &text, html),
+            Some(Misbehaviour::DeliverAndHang) | None => what_is_wrong(&inside, chat, edited, &standing, html),
             Some(_) => Some((0, String::new())),
         };
         let delivered = refused.is_none();
         if delivered {
-            inside.messages.insert((chat, id), text.clone());
+            inside.messages.insert((chat, id), standing);
         }
         inside.sent.push(Sent {
             at: Instant::now(),
@@ -261,6 +362,7 @@ async fn message(shared: &Shared, method: &str, body: &Value, misbehaviour: Opti
             reply_to: body["reply_parameters"]["message_id"].as_i64(),
             quiet: body["disable_notification"].as_bool().unwrap_or(false),
             delivered,
+            buttons: buttons(&markup),
         });
         let answer = match refused {
             Some((code, words)) => refusal(code.max(400), &words),
@@ -279,7 +381,14 @@ async fn message(shared: &Shared, method: &str, body: &Value, misbehaviour: Opti
     }
 }
 
-fn what_is_wrong(inside: &Inside, chat: i64, edited: Option<i32>, text: &str, html: bool) -> Option<(u16, String)> {
+fn what_is_wrong(
+    inside: &Inside,
+    chat: i64,
+    edited: Option<i32>,
+    standing: &Standing,
+    html: bool,
+) -> Option<(u16, String)> {
+    let Standing { text, markup } = standing;
     let bad = |words: &str| Some((400, format!("Bad Request: {words}")));
     if text.encode_utf16().count() > 4_096 {
         return bad("message is too long");
@@ -287,10 +396,13 @@ fn what_is_wrong(inside: &Inside, chat: i64, edited: Option<i32>, text: &str, ht
     if html && !is_markup(text) {
         return bad("can't parse entities: unexpected tag or entity");
     }
+    if buttons(markup).iter().any(|(label, data)| label.is_empty() || data.is_empty() || data.len() > 64) {
+        return bad("BUTTON_DATA_INVALID");
+    }
     let edited = edited?;
     match inside.messages.get(&(chat, edited)) {
         None => bad("message to edit not found"),
-        Some(before) if before == text => {
+        Some(before) if before == standing => {
             bad("message is not modified: specified new message content and reply markup are exactly the same as a \
              current content and reply markup of the message")
         }

@@ -7,6 +7,7 @@ pub mod hook;
 pub mod journal;
 pub mod python;
 pub mod stage;
+pub mod teller;
 pub mod trader;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! the half of the shared kernel that listens.
 
 use crate::kernel::card::quoted;
-use crate::kernel::channel::{Channel, ChatId};
+use crate::kernel::channel::{Channel, ChatId, PressAnswer};
 use crate::kernel::chat::{ChatUpdate, Command, Heard, PairingFailure, Refusal};
 use crate::kernel::incident::{IncidentId, IncidentState};
 use crate::kernel::order::Account;
@@ -11,15 +11,18 @@ use crate::kernel::telling::{Acknowledging, IncidentKey};
 use crate::kernel::time::Time;
 
 const HELP: &str = "/status: what countersign sees now\n/incidents: what is open\n\
-                    /ack ACCOUNT INCIDENT: you know of this incident, as far as its card here shows it\n/help: this";
+                    /ack ACCOUNT INCIDENT: you know of this incident, as far as its card here shows it\n\
+                    /plan: what a kill would do\n/freeze ACCOUNT, /kill ACCOUNT: asked back before it is done\n\
+                    /resume ACCOUNT CODE WHY: gives back what a freeze took, with a one-time password\n/help: this";
 
 impl Shared {
     pub(super) fn update(&mut self, now: Time, update: &ChatUpdate, effects: &mut Vec<SharedEffect>) {
         let Some(config) = &self.config.telegram else { return };
         match self.operators.hear(now, config, update) {
             Heard::Nothing => {}
-            Heard::Command { user, chat, command } => self.command(now, user, chat, command, effects),
-            Heard::Refused { refusal, answer } => self.refuse(now, update, refusal, answer),
+            Heard::Command { user, chat, command } => self.command(now, update, user, chat, command, effects),
+            Heard::Pressed { user, chat } => self.press(now, user, chat, update, effects),
+            Heard::Refused { refusal, answer } => self.refuse(now, update, refusal, answer, effects),
             Heard::Paired { before, now: paired } => {
                 self.answer(now, paired.chat, "This chat is paired: alerts come here. /help says what you can ask.");
                 let left = before.filter(|before| before.chat != paired.chat);
@@ -31,6 +34,8 @@ impl Shared {
                 }
                 if before.is_none_or(|before| before.chat != paired.chat) {
                     self.tell_telegram_anew();
+                } else if before.is_none_or(|before| before.user != paired.user) {
+                    self.renew_all_buttons(now, paired.user);
                 }
             }
             Heard::NotPaired { user, chat, why } => {
@@ -50,17 +55,31 @@ impl Shared {
 
     /// Another chat has seen nothing yet.
     fn tell_telegram_anew(&mut self) {
+        self.buttons.forget_all();
         for card in self.cards.values_mut() {
             card.tellings.remove(&Channel::Telegram);
         }
     }
 
-    fn command(&mut self, now: Time, user: u64, chat: ChatId, command: Command, effects: &mut Vec<SharedEffect>) {
+    fn command(
+        &mut self,
+        now: Time,
+        update: &ChatUpdate,
+        user: u64,
+        chat: ChatId,
+        command: Command,
+        effects: &mut Vec<SharedEffect>,
+    ) {
         match command {
             Command::Status => effects.push(SharedEffect::Show { chat, what: Show::Status }),
             Command::Incidents => effects.push(SharedEffect::Show { chat, what: Show::Incidents }),
             Command::Help => self.answer(now, chat, HELP),
             Command::Unknown => self.answer(now, chat, &format!("There is no such command.\n{HELP}")),
+            Command::Plan => effects.push(SharedEffect::Show { chat, what: Show::Plan }),
+            Command::Freeze { account } => self.ask_typed(now, user, chat, account.as_ref(), false, effects),
+            Command::Kill { account } => self.ask_typed(now, user, chat, account.as_ref(), true, effects),
+            Command::Resume { account, why } => self.resume(now, update, user, &account, why, effects),
+            Command::ResumeWhat => self.answer(now, chat, "Which one? Like this: /resume ACCOUNT CODE WHY"),
             Command::AcknowledgeWhat => self.answer(now, chat, "Which one? Like this: /ack ACCOUNT INCIDENT"),
             Command::Acknowledge { account, incident } => {
                 match self.acknowledging(account.as_ref(), incident, user, chat) {
@@ -102,21 +121,38 @@ impl Shared {
         Ok((key.clone(), pending))
     }
 
-    fn refuse(&mut self, now: Time, update: &ChatUpdate, refusal: Refusal, answer: bool) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Time,
+        update: &ChatUpdate,
+        refusal: Refusal,
+        answer: bool,
+        effects: &mut Vec<SharedEffect>,
+    ) {
+        let allowed = self.config.telegram.as_ref().map_or(&[][..], |telegram| &telegram.allowed_users);
+        let ours = update.user.is_some_and(|user| allowed.contains(&user));
+        if let Some(pressed) = update.pressed.as_ref().filter(|_| ours) {
+            let text = format!("Not carried out: {}. Typed commands: /help", refusal.reason()).into();
+            self.answer_refused(now, PressAnswer { query: pressed.query.clone(), text, answered: None }, effects);
+        }
         let who = update.user.map_or_else(|| "nobody in particular".into(), |user| format!("user {user}"));
         let whose = update.user.map_or_else(|| format!("chat {}", update.chat), |_| who.clone());
-        let subject = if answer { format!("{whose}: {}", refusal.reason()) } else { whose };
+        // Each thing that is wrong with somebody on the list is news; of all others one is enough.
+        let subject = if answer || ours { format!("{whose}: {}", refusal.reason()) } else { whose };
         let Some(untold) = self.told.tell(now, &subject) else { return };
         if answer {
             let advice = if refusal == Refusal::Stale { "Send it again." } else { "To pair it: countersign pair" };
             self.answer(now, update.chat, &format!("Not carried out: {}. {advice}", refusal.reason()));
         }
         let more = if untold > 0 { format!(" And {untold} other refusals.") } else { String::new() };
+        let (what, began) = match &update.pressed {
+            Some(_) => ("press of a button", String::new()),
+            None => ("message", format!(" It began: \"{}\".", quoted(&update.text))),
+        };
         let text = format!(
-            "Refused a Telegram message from {who} in chat {}: {}. It began: \"{}\".{more}",
+            "Refused a Telegram {what} from {who} in chat {}: {}.{began}{more}",
             update.chat,
             refusal.reason(),
-            quoted(&update.text)
         );
         self.report(now, &text);
     }

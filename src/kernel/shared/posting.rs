@@ -1,5 +1,6 @@
 //! What each channel says next, and what an ended post means: the half of the shared kernel that posts.
 
+use crate::kernel::button::Keyboard;
 use crate::kernel::card::{self, Words};
 use crate::kernel::channel::{
     Channel, ChatAction, ChatId, ChatPost, ChatText, HookPost, MessageId, Post, PostOutcome, Urgency,
@@ -7,7 +8,7 @@ use crate::kernel::channel::{
 use crate::kernel::event::EffectId;
 use crate::kernel::hook::{self, HookKind};
 use crate::kernel::incident::{Notice, Priority};
-use crate::kernel::shared::{Attempt, Paying, Shared, Text};
+use crate::kernel::shared::{Attempt, Paying, Shared, Text, authority};
 use crate::kernel::telling::{Debt, IncidentKey, Showing, Uncertain};
 use crate::kernel::time::Time;
 
@@ -40,7 +41,7 @@ impl Shared {
         let reaches = self.reaches(channel);
         let texts = lane.texts.iter().filter(|text| reaches || text.chat.is_some());
         let mut wants: Vec<Want<'_>> =
-            texts.map(|text| want(Wanted::Text(text.number), Urgency::Text, text.at)).collect();
+            texts.map(|text| want(Wanted::Text(text.number), text.urgency(), text.at)).collect();
         if reaches {
             for (key, card) in &self.cards {
                 let debts = card.debts(channel).into_iter();
@@ -57,7 +58,7 @@ impl Shared {
         let wants = self.wants(channel);
         let next = wants.iter().filter(|want| want.opens_at <= now).min_by_key(|want| (want.urgency, want.ready_at))?;
         let (paying, post) = match next.what {
-            Wanted::Text(number) => self.post_text(channel, number)?,
+            Wanted::Text(number) => self.post_text(now, channel, number)?,
             Wanted::Card(key, debt) => {
                 let ready = |want: &&Want<'_>| want.ready_at <= now;
                 let same: Vec<IncidentKey> = wants
@@ -75,7 +76,7 @@ impl Shared {
         };
         let chat = match &post {
             Post::Telegram(post) => Some(post.chat),
-            Post::Webhook(_) => None,
+            Post::Webhook(_) | Post::Pressed(_) => None,
         };
         let lane = self.lanes.get_mut(&channel)?;
         lane.pace.sent(now);
@@ -83,7 +84,7 @@ impl Shared {
         Some(post)
     }
 
-    fn post_text(&self, channel: Channel, number: u64) -> Option<(Paying, Post)> {
+    fn post_text(&mut self, now: Time, channel: Channel, number: u64) -> Option<(Paying, Post)> {
         let lane = self.lanes.get(&channel)?;
         let text = lane.texts.iter().find(|text| text.number == number)?;
         let post = match channel {
@@ -95,7 +96,14 @@ impl Shared {
                 let chat = text.chat.or_else(|| self.paired_chat())?;
                 let mark = if text.uncertain { "(repeated) " } else { "" };
                 let words = card::sentence(&format!("{mark}{}", text.text));
-                self.chat_post(number, chat, ChatAction::Send { reply_to: None, quiet: false }, words)
+                let question = text.question.as_ref();
+                let action = ChatAction::Send { reply_to: question.and_then(|question| question.card), quiet: false };
+                let keyboard = question.map(|question| question.keyboard(now));
+                let post = self.chat_post(number, chat, action, words, keyboard);
+                if let Post::Telegram(ChatPost { keyboard: Some(keyboard), .. }) = &post {
+                    self.buttons.put(number, Some(keyboard));
+                }
+                post
             }
         };
         Some((Paying::Text(number), post))
@@ -135,7 +143,13 @@ impl Shared {
                     Some(message) if edits => ChatAction::Edit { message },
                     Some(_) | None => ChatAction::Send { reply_to: message, quiet },
                 };
-                self.chat_post(number, self.paired_chat()?, action, words)
+                let paired = self.operators.paired()?;
+                let keyboard = authority::card_keyboard(now, &self.config, paired.user, notice);
+                let keyboard = keyboard.filter(|_| debt.carries_card());
+                if debt.carries_card() {
+                    self.buttons.put(number, keyboard.as_ref());
+                }
+                self.chat_post(number, paired.chat, action, words, keyboard)
             }
         };
         self.numbers = self.numbers.max(number);
@@ -159,7 +173,7 @@ impl Shared {
                 let title = if debt == Debt::Reminder { "Still not acknowledged" } else { "Several at once" };
                 let (words, named) = card::digest(title, &notices);
                 let action = ChatAction::Send { reply_to: None, quiet: false };
-                (self.chat_post(number, self.paired_chat()?, action, words), named)
+                (self.chat_post(number, self.paired_chat()?, action, words, None), named)
             }
         };
         let showings =
@@ -168,10 +182,17 @@ impl Shared {
         Some((Paying::Many(debt, showings), post))
     }
 
-    fn chat_post(&self, number: u64, chat: ChatId, action: ChatAction, words: Words) -> Post {
+    fn chat_post(
+        &self,
+        number: u64,
+        chat: ChatId,
+        action: ChatAction,
+        words: Words,
+        keyboard: Option<Keyboard>,
+    ) -> Post {
         let plain = self.lanes.get(&Channel::Telegram).is_some_and(|lane| lane.plain);
         let text = if plain { ChatText::Plain(words.plain.into()) } else { ChatText::Html(words.html.into()) };
-        Post::Telegram(ChatPost { number, chat, action, text })
+        Post::Telegram(ChatPost { number, chat, action, text, keyboard })
     }
 
     fn paired_chat(&self) -> Option<ChatId> {
@@ -232,10 +253,17 @@ impl Shared {
                 if let Some(lane) = self.lanes.get_mut(&channel) {
                     lane.texts.retain(|text| text.number != *number);
                 }
+                self.buttons.delivered(now, *number, message);
             }
             Paying::Card(debt, showing) => {
                 if let Some(card) = self.cards.get_mut(&showing.key) {
                     card.told(channel, now, *debt, showing, message);
+                    if debt.carries_card()
+                        && channel == Channel::Telegram
+                        && let Some(number) = card.tellings.get(&channel).and_then(|telling| telling.number)
+                    {
+                        self.buttons.delivered(now, number, message);
+                    }
                 }
             }
             // The one message of a digest belongs to none of its incidents: each gets a card of its own when it changes.
@@ -294,6 +322,7 @@ impl Shared {
 
     /// The cards are in a chat that is no longer ours: the next change of each is a new message.
     fn forget_messages(&mut self) {
+        self.buttons.forget_all();
         for telling in self.cards.values_mut().filter_map(|card| card.tellings.get_mut(&Channel::Telegram)) {
             telling.message = None;
         }

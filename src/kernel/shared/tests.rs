@@ -1,5 +1,6 @@
 //! The shared kernel in virtual time, against channels that behave: they answer late, hold, refuse and fall silent.
 
+mod authority;
 mod hearing;
 mod posting;
 
@@ -34,7 +35,11 @@ fn deliver(_: &Post, _: Time, message: MessageId) -> PostOutcome {
 }
 
 fn config() -> SharedConfig {
-    SharedConfig { telegram: Some(TelegramConfig { allowed_users: vec![OWNER], group_chat: false }), webhook: true }
+    SharedConfig {
+        telegram: Some(TelegramConfig { allowed_users: vec![OWNER], group_chat: false }),
+        webhook: true,
+        stoppable: Vec::new(),
+    }
 }
 
 impl World {
@@ -113,6 +118,8 @@ impl World {
             user: Some(OWNER),
             text: text.into(),
             marks: Vec::new(),
+            pressed: None,
+            totp: None,
         }
     }
 

@@ -9,7 +9,7 @@ fn an_acknowledgement_covers_what_the_card_showed() {
     world.say("/ack 1");
     let acknowledge = |effects: &[SharedEffect]| match effects.first() {
         Some(SharedEffect::Acknowledge { shown, by, .. }) => Some((*shown, by.to_string())),
-        Some(SharedEffect::Post(_) | SharedEffect::Show { .. }) | None => None,
+        Some(SharedEffect::Post(_) | SharedEffect::Show { .. } | SharedEffect::Command { .. }) | None => None,
     };
     assert_eq!(acknowledge(world.effects.last().unwrap()), Some((1, "Telegram user 42".into())));
     world.restart();
@@ -97,6 +97,7 @@ fn only_the_paired_group_is_followed_when_it_migrates() {
     let mut world = World::unpaired(SharedConfig {
         telegram: Some(TelegramConfig { allowed_users: vec![OWNER], group_chat: true }),
         webhook: true,
+        stoppable: Vec::new(),
     });
     world.event(SharedEvent::PairingIssued { code_sha256: pairing_digest("CODE"), expires: START + secs(600) });
     let update = world.update("/pair CODE");
@@ -104,7 +105,9 @@ fn only_the_paired_group_is_followed_when_it_migrates() {
     world.run(secs(5));
     world.channels = |post, now, message| match post {
         Post::Telegram(ChatPost { chat: ChatId(-5), .. }) => PostOutcome::Migrated { chat: ChatId(-1_005) },
-        Post::Telegram(ChatPost { chat: ChatId(-1_005), .. }) | Post::Webhook(_) => deliver(post, now, message),
+        Post::Telegram(ChatPost { chat: ChatId(-1_005), .. }) | Post::Webhook(_) | Post::Pressed(_) => {
+            deliver(post, now, message)
+        }
         Post::Telegram(_) => PostOutcome::Migrated { chat: ChatId(-666) },
     };
     world.notice(critical("main", 1, 1));
@@ -121,9 +124,8 @@ fn only_the_paired_group_is_followed_when_it_migrates() {
 #[test]
 fn whoever_leaves_the_list_is_unpaired_at_the_next_start() {
     let mut world = World::new();
-    world.event(SharedEvent::Started {
-        config: SharedConfig { telegram: Some(TelegramConfig::default()), webhook: true },
-    });
+    world
+        .event(SharedEvent::Started { config: SharedConfig { telegram: Some(TelegramConfig::default()), ..config() } });
     world.notice(critical("main", 1, 1));
     world.run(secs(5));
     assert_eq!(world.telegram().len(), 0);

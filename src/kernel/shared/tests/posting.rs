@@ -192,7 +192,7 @@ fn a_held_channel_never_delays_the_other_is_down_after_a_minute_and_says_when_it
     let mut world = World::new();
     world.channels = |post, now, message| match post {
         Post::Telegram(_) if now < START + secs(300) => PostOutcome::RetryAfter { secs: 3_600 },
-        Post::Telegram(_) | Post::Webhook(_) => deliver(post, now, message),
+        Post::Telegram(_) | Post::Webhook(_) | Post::Pressed(_) => deliver(post, now, message),
     };
     world.notice(critical("main", 1, 1));
     world.run(secs(2));
@@ -216,7 +216,7 @@ fn a_refused_token_is_told_on_the_other_channel_at_once() {
     let mut world = World::new();
     world.channels = |post, now, message| match post {
         Post::Telegram(_) => PostOutcome::Failed { reason: "Unauthorized".into(), permanent: true },
-        Post::Webhook(_) => deliver(post, now, message),
+        Post::Webhook(_) | Post::Pressed(_) => deliver(post, now, message),
     };
     world.notice(critical("main", 1, 1));
     world.run(secs(3));
@@ -230,7 +230,7 @@ fn a_refused_text_goes_plain_and_then_is_given_up_without_stopping_the_rest() {
     let mut world = World::new();
     world.channels = |post, now, message| match post {
         Post::Telegram(ChatPost { text: ChatText::Html(_), .. }) => PostOutcome::Refused { reason: "entities".into() },
-        Post::Telegram(_) | Post::Webhook(_) => deliver(post, now, message),
+        Post::Telegram(_) | Post::Webhook(_) | Post::Pressed(_) => deliver(post, now, message),
     };
     world.notice(critical("main", 1, 1));
     world.run(secs(5));
@@ -243,7 +243,7 @@ fn a_refused_text_goes_plain_and_then_is_given_up_without_stopping_the_rest() {
         {
             PostOutcome::Refused { reason: "too odd".into() }
         }
-        Post::Telegram(_) | Post::Webhook(_) => deliver(post, now, message),
+        Post::Telegram(_) | Post::Webhook(_) | Post::Pressed(_) => deliver(post, now, message),
     };
     world.notice(critical("main", 2, 1));
     world.run(secs(1));
@@ -258,7 +258,7 @@ fn silence_is_retried_with_a_growing_rest_and_marked_as_a_repeat() {
     let mut world = World::new();
     world.channels = |post, now, message| match post {
         Post::Telegram(_) if now < START + secs(140) => PostOutcome::Unknown { reason: "timed out".into() },
-        Post::Telegram(_) | Post::Webhook(_) => deliver(post, now, message),
+        Post::Telegram(_) | Post::Webhook(_) | Post::Pressed(_) => deliver(post, now, message),
     };
     world.notice(critical("main", 1, 1));
     world.run(secs(50));
@@ -267,7 +267,7 @@ fn silence_is_retried_with_a_growing_rest_and_marked_as_a_repeat() {
     assert!(!posts[0].1.contains("Repeated:") && posts[1..].iter().all(|(_, text)| text.contains("Repeated:")));
     let numbers = world.posts.iter().filter_map(|(_, post)| match post {
         Post::Telegram(post) => Some(post.number),
-        Post::Webhook(_) => None,
+        Post::Webhook(_) | Post::Pressed(_) => None,
     });
     assert_eq!(numbers.collect::<std::collections::BTreeSet<_>>().len(), 1, "a retry keeps its number");
 }
@@ -332,7 +332,7 @@ fn a_message_taken_away_is_sent_anew_and_told() {
     world.run(secs(5));
     world.channels = |post, now, message| match post {
         Post::Telegram(ChatPost { action: ChatAction::Edit { .. }, .. }) => PostOutcome::Gone,
-        Post::Telegram(_) | Post::Webhook(_) => deliver(post, now, message),
+        Post::Telegram(_) | Post::Webhook(_) | Post::Pressed(_) => deliver(post, now, message),
     };
     world.notice(critical("main", 1, 2));
     world.run(secs(5));
