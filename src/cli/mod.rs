@@ -9,3 +9,4 @@ pub mod access;
 pub mod rules;
 pub mod journal;
 pub mod secret;
+pub mod simulate;
