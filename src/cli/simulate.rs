@@ -30,6 +30,9 @@ pub struct SimulateArgs {
     /// These seeds, such as 17..18 (the last one is not among them)
     #[arg(long)]
     pub seeds: Option<Seeds>,
+    /// The whole story of this one seed: what was tried, what broke, and what was told
+    #[arg(long)]
+    pub tell: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,9 @@ impl Figures {
 /// Returns the exit status: 1 if a seed failed.
 pub fn run(args: &SimulateArgs, json: bool, out: &mut impl Write) -> anyhow::Result<u8> {
     let rules = config::rules(None).map_err(anyhow::Error::msg)?;
+    if let Some(seed) = args.tell {
+        return tell(seed, &rules, out);
+    }
     let clock = Clock::new(None);
     let (begun, range) = (clock.now(), args.seeds.as_ref().map_or(1..u64::MAX, |seeds| seeds.0.clone()));
     let lasts = args.seconds.map(Duration::from_secs);
@@ -99,6 +105,14 @@ pub fn run(args: &SimulateArgs, json: bool, out: &mut impl Write) -> anyhow::Res
         print_figures(&figures, seconds, out)?;
     }
     Ok(u8::from(!figures.failed.is_empty()))
+}
+
+fn tell(seed: u64, rules: &RuleSet, out: &mut impl Write) -> anyhow::Result<u8> {
+    let (outcome, story) = simulate::tell(seed, rules);
+    for line in story.iter().chain(&outcome.problems) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(u8::from(outcome.failed()))
 }
 
 /// Each seed once, shared among as many threads as there are cores; `each` is handed the outcomes as they come.

@@ -337,14 +337,10 @@ impl World {
         }
         let seq = answer["seq"].as_u64().unwrap_or(0);
         let Some(place) = it.unanswered.iter().position(|record| record.seq == seq) else { return };
-        // A heartbeat names the last record as well; only that record's own answer says whether it was taken.
-        if answer["ok"] == true && answer["client_order_ids"].is_null() {
-            return;
-        }
         let Some(record) = it.unanswered.remove(place) else { return };
         let Some(number) = record.job else { return };
         if answer["ok"] != true {
-            self.witness.refusals.push(format!("{answer}"));
+            self.witness.refusals.push(format!("{answer} to {}", record.text));
             it.jobs.retain(|known, job| *known != number || job.sent);
             return;
         }
@@ -410,6 +406,11 @@ impl World {
 
     fn arrive(&mut self, bot: usize, number: u64) {
         let Some(job) = self.bots[bot].jobs.get(&number) else { return };
+        for (name, id) in &job.ask.params {
+            if name.ends_with("ewClientOrderId") {
+                self.witness.sent.insert(id.as_str().into());
+            }
+        }
         let request = self.bots[bot].client.signed(&job.ask, self.now);
         let answer = read(self.exchange.http(self.now, &request));
         self.pump();

@@ -52,6 +52,26 @@ impl Outcome {
 
 /// Plays one seed to its end and judges it.
 pub fn run(seed: u64, rules: &RuleSet) -> Outcome {
+    play(seed, rules, |_, _| {})
+}
+
+/// The same, and the story of it: the script, what the thief did and touched, and each line that was told.
+pub fn tell(seed: u64, rules: &RuleSet) -> (Outcome, Vec<String>) {
+    let mut story = Vec::new();
+    let outcome = play(seed, rules, |world, ledger| {
+        story.push(format!("{:?}", world.script));
+        for (key, entry) in &ledger.orders {
+            if entry.by_thief || entry.changes.iter().any(|change| change.by_thief) {
+                story.push(format!("{key:?} {entry:?}"));
+            }
+        }
+        story.extend(world.witness.lines.iter().map(|line| format!("{line:?}")));
+        story.extend(world.witness.refusals.iter().cloned());
+    });
+    (outcome, story)
+}
+
+fn play(seed: u64, rules: &RuleSet, watch: impl FnOnce(&World, &Ledger)) -> Outcome {
     let Some(mut world) = World::new(seed, rules) else {
         let judgement = Judgement { problems: vec!["the stage could not be set".to_owned()], ..Judgement::default() };
         return outcome(seed, judgement, String::new());
@@ -61,6 +81,7 @@ pub fn run(seed: u64, rules: &RuleSet) -> Outcome {
     let body = client::control(&mut world.exchange, world.now, "GET", "ledger", "", "");
     let ledger = Ledger::read(&body);
     let judgement = Oracle::new(&world.script, &ledger, &world.witness).judge();
+    watch(&world, &ledger);
     let mut hash = Sha256::new();
     hash.update(world.disk.digest());
     for line in &world.witness.lines {

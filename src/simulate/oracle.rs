@@ -231,8 +231,8 @@ impl<'a> Oracle<'a> {
         let entry = self.ledger.orders.get(key).ok_or("there is no such order")?;
         let changes = || entry.changes.iter().filter(|change| change.what == what && change.at <= by);
         let late = |change: &Change| match &change.id {
-            Some(id) if self.witness.heard.contains_key(&**id) => self.word_was_late(id, change.at),
-            Some(_) | None => !self.request_was_heard(key, entry, change.at),
+            Some(id) if self.witness.sent.contains(&**id) => self.word_was_late(id, change.at),
+            Some(_) | None => !self.request_was_heard(key, entry, change.at) && self.words_get_lost(),
         };
         if entry.by_thief || changes().any(|change| change.by_thief || late(change)) {
             return Ok(());
@@ -248,10 +248,19 @@ impl<'a> Oracle<'a> {
         said.any(|said| said.at <= at + IN_TIME)
     }
 
-    /// The bot's word never came, or came so late that the watcher could not wait for it.
+    /// The bot's word came so late that the watcher could not wait for it, or died with a process or a line.
     fn word_was_late(&self, id: &str, at: Time) -> bool {
-        let heard = self.witness.heard.get(id).and_then(|heard| heard.first());
-        heard.is_none_or(|(heard, _)| *heard > at + IN_TIME)
+        match self.witness.heard.get(id).and_then(|heard| heard.first()) {
+            Some((heard, _)) => *heard > at + IN_TIME,
+            None => self.witness.sent.contains(id) && self.words_get_lost(),
+        }
+    }
+
+    fn words_get_lost(&self) -> bool {
+        let lost = |(_, mishap): &(Time, Mishap)| {
+            matches!(mishap, Mishap::Killed { .. } | Mishap::Stopped { .. } | Mishap::LineBreaks { .. })
+        };
+        self.witness.mishaps.iter().any(lost)
     }
 
     fn explain_unseen_cancel(&self, target: &str, by: Time) -> Result<(), String> {

@@ -47,6 +47,8 @@ pub struct Process {
     /// Journal time minus true time, in microseconds.
     ahead: i64,
     askers: BTreeMap<Ticket, Asker>,
+    /// By bot and line.
+    answers: BTreeMap<(usize, u32), Answers>,
     tickets: u64,
     beats: BTreeMap<BotName, Time>,
     /// Where the bots' sequences stand, as far as it is on disk.
@@ -62,7 +64,35 @@ pub struct Process {
 struct Asker {
     bot: usize,
     line: u32,
+    place: u64,
     ids: RequestIds,
+}
+
+/// Answers leave a line in the order of what was said on it: each waits for those before it.
+#[derive(Default)]
+struct Answers {
+    next: u64,
+    waiting: VecDeque<(u64, Option<Value>)>,
+}
+
+impl Answers {
+    fn reserve(&mut self) -> u64 {
+        self.next += 1;
+        self.waiting.push_back((self.next, None));
+        self.next
+    }
+
+    /// What may leave now that this one is ready.
+    fn give(&mut self, place: u64, answer: Value) -> Vec<Value> {
+        if let Some(waiting) = self.waiting.iter_mut().find(|(waiting, _)| *waiting == place) {
+            waiting.1 = Some(answer);
+        }
+        let mut leaving = Vec::new();
+        while let Some((_, answer)) = self.waiting.pop_front_if(|(_, answer)| answer.is_some()) {
+            leaving.extend(answer);
+        }
+        leaving
+    }
 }
 
 /// What one step let happen, and the last row it must be on disk with.
@@ -258,6 +288,7 @@ impl World {
             since_snapshot: 0,
             ahead: base.micros() - self.now.micros(),
             askers: BTreeMap::new(),
+            answers: BTreeMap::new(),
             tickets: 0,
             beats: BTreeMap::new(),
             board: BTreeMap::new(),
@@ -565,16 +596,18 @@ fn read_outcome(
 impl World {
     fn heard(&mut self, bot: usize, line: u32, text: &str) {
         let Some(process) = &mut self.process else { return };
-        let wall = Time::from_micros(process.journal_time(self.now).micros());
+        let wall = process.journal_time(self.now);
+        let place = process.answers.entry((bot, line)).or_default().reserve();
+        let mut asker = Asker { bot, line, place, ids: RequestIds::default() };
         match wire::read(text.as_bytes(), &self.tags, wall) {
-            Err(error) => self.say_to(bot, line, &error_answer(&error)),
+            Err(error) => self.say_to(&asker, error_answer(&error)),
             Ok(Said::Hello { bot: name, .. }) => {
                 let last_seq = process.board.get(&name).copied().unwrap_or(0);
                 let nonce = nonce_text(process.journal_time(self.now));
-                self.say_to(bot, line, &json!({ "v": 1, "ok": true, "last_seq": last_seq, "nonce": nonce }));
+                self.say_to(&asker, json!({ "v": 1, "ok": true, "last_seq": last_seq, "nonce": nonce }));
             }
             Ok(Said::Intent(record)) => {
-                let asker = Asker { bot, line, ids: RequestIds::of(&record) };
+                asker.ids = RequestIds::of(&record);
                 if let Some(reply) = process.beat(self.now, &record) {
                     return self.answer(&asker, &reply);
                 }
@@ -588,14 +621,19 @@ impl World {
 
     fn answer(&mut self, asker: &Asker, reply: &IntentReply) {
         let (_, answer) = intent_answer(&asker.ids, reply);
-        self.say_to(asker.bot, asker.line, &answer);
+        self.say_to(asker, answer);
     }
 
-    fn say_to(&mut self, bot: usize, line: u32, answer: &Value) {
-        let takes = self.draw(self.script.weather.line);
-        let known = &mut self.bots[bot].down;
-        *known = (*known).max(self.now + takes);
-        let at = *known;
-        self.at(at, Happening::Bot(bot, BotTurn::Told { line, text: answer.to_string() }));
+    fn say_to(&mut self, asker: &Asker, answer: Value) {
+        let (bot, line) = (asker.bot, asker.line);
+        let Some(process) = &mut self.process else { return };
+        let answers = process.answers.entry((bot, line)).or_default().give(asker.place, answer);
+        for answer in answers {
+            let takes = self.draw(self.script.weather.line);
+            let known = &mut self.bots[bot].down;
+            *known = (*known).max(self.now + takes);
+            let at = *known;
+            self.at(at, Happening::Bot(bot, BotTurn::Told { line, text: answer.to_string() }));
+        }
     }
 }

@@ -30,6 +30,8 @@ pub struct Witness {
     pub heard: BTreeMap<Box<str>, Vec<(Time, u64)>>,
     /// Cancels and amendments that bots announced.
     pub requests: Vec<Announced>,
+    /// Ids that bots sent to the exchange.
+    pub sent: BTreeSet<Box<str>>,
     acknowledged: BTreeMap<Bot, u64>,
     pub mishaps: Vec<(Time, Mishap)>,
     pub lives: Vec<(Time, Option<Time>)>,
