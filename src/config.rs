@@ -1,5 +1,7 @@
 //! `countersign.toml`: read once, checked once. Raw tables come in, a `Config` that cannot be wrong goes out.
 
+pub mod containment;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::config::containment::{ContainmentConfig, ContainmentTable};
 use crate::kernel::chat::TelegramConfig;
 use crate::kernel::declared::{Declared, Limits, Network, QuoteLimit, SymbolLimit, Waits};
 use crate::kernel::exception::{Exception, Expiry, LOCAL_MAX, LocalException};
@@ -41,8 +44,10 @@ pub struct Config {
     pub tags: TagConfig,
     pub bots: Vec<BotConfig>,
     pub intake: IntakeTable,
+    pub operators: OperatorsTable,
     pub telegram: Option<TelegramTable>,
     pub webhook: Option<WebhookTable>,
+    pub containment: ContainmentConfig,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,8 +64,11 @@ struct Raw {
     exceptions: Vec<ExceptionTable>,
     #[serde(default)]
     intake: IntakeTable,
+    #[serde(default)]
+    operators: OperatorsTable,
     telegram: Option<TelegramTable>,
     webhook: Option<WebhookTable>,
+    containment: Option<ContainmentTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -174,6 +182,13 @@ pub struct IntakeTable {
     pub access_token: Option<Reference>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorsTable {
+    /// The secret of the one-time passwords, without which nothing that widens trust can be commanded.
+    pub totp: Option<Reference>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelegramTable {
@@ -251,8 +266,10 @@ impl Config {
             },
             bots,
             intake: raw.intake,
+            operators: raw.operators,
             telegram: raw.telegram,
             webhook: raw.webhook,
+            containment: raw.containment.map(ContainmentTable::checked).transpose()?.unwrap_or_default(),
         })
     }
 

@@ -18,8 +18,10 @@ use crate::inlet::user_stream::StreamEvent;
 use crate::journal::record::{Record, SHARED_CHAIN, effects_text, text};
 use crate::journal::sqlite::{Journal, WriterGone};
 use crate::kernel::account::Kernel;
+use crate::kernel::act::ActOutcome;
 use crate::kernel::channel::ChatId;
 use crate::kernel::chat::{ChatUpdate, pairing_digest};
+use crate::kernel::command::Totp;
 use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
 use crate::kernel::intent::{IntentBody, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot};
@@ -27,6 +29,7 @@ use crate::kernel::report::Report;
 use crate::kernel::shared::{Shared, SharedEffect, SharedEvent, Show};
 use crate::kernel::time::Time;
 use crate::release::{Batch, Outgoing};
+use crate::secret::one_time::OneTimePasswords;
 use crate::tag::TagKeys;
 
 /// A heartbeat that no verdict waits for is worth a row this often, or twice in the time after which its bot counts as
@@ -46,6 +49,7 @@ pub struct Inputs {
     pub operator: mpsc::Receiver<OperatorRequest>,
     pub shared: mpsc::Receiver<SharedEvent>,
     pub reads: mpsc::Receiver<(EffectId, ReadOutcome)>,
+    pub acts: mpsc::Receiver<(EffectId, ActOutcome)>,
     pub faults: mpsc::Receiver<Fault>,
     pub refusals: Arc<Refusals>,
 }
@@ -53,6 +57,7 @@ pub struct Inputs {
 pub struct Core {
     pub clock: Arc<Clock>,
     pub tags: Arc<TagKeys>,
+    pub totp: Option<Arc<OneTimePasswords>>,
     pub kernel: Kernel,
     pub shared: Shared,
     pub board: Arc<Board>,
@@ -76,6 +81,8 @@ enum Waiter {
     Intent(oneshot::Sender<IntentReply>),
     Access(oneshot::Sender<Answer>),
     Operator(oneshot::Sender<serde_json::Value>),
+    /// Who commands a containment is answered even if the disk takes nothing.
+    Commander(oneshot::Sender<serde_json::Value>),
     Chat(ChatId),
 }
 
@@ -110,6 +117,7 @@ impl Core {
                 Some(request) = inputs.operator.recv() => self.operator(request),
                 Some(event) = inputs.shared.recv() => Some(Work::Shared(self.in_journal_time(event))),
                 Some((effect, outcome)) = inputs.reads.recv() => Some(Work::Account(self.read(effect, outcome))),
+                Some((effect, outcome)) = inputs.acts.recv() => Some(Work::Account(self.acted(effect, outcome))),
                 Some(fault) = inputs.faults.recv() => Some(Work::Account(Event::Fault(fault))),
                 _ = chores.tick() => self.chores(&inputs.refusals),
                 () = tokio::time::sleep(wait), if due.is_some() => Some(self.due()),
@@ -206,6 +214,7 @@ impl Core {
                 }
                 Effect::Answer { ticket, answer } => self.answer(ticket, answer, queue, outgoing),
                 Effect::Read(request) => outgoing.push(Outgoing::Read(EffectId { cause: seq, index }, request)),
+                Effect::Act(act) => outgoing.push(Outgoing::Act(EffectId { cause: seq, index }, act)),
                 Effect::Tell(notice) => {
                     outgoing.push(Outgoing::Show(notice.clone()));
                     queue.push_back(Work::Shared(SharedEvent::Notice(notice)));
@@ -240,15 +249,8 @@ impl Core {
     fn answer(&mut self, ticket: Ticket, answer: Answer, queue: &mut VecDeque<Work>, outgoing: &mut Vec<Outgoing>) {
         match self.waiters.waiting.remove(&ticket) {
             Some(Waiter::Access(to)) => outgoing.push(Outgoing::Answer(to, answer)),
-            Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(
-                to,
-                match answer {
-                    Answer::Done => json!({ "ok": true }),
-                    Answer::Refused { reason } => {
-                        refusal(&reason, "`countersign incidents` and `status` show what there is to act on")
-                    }
-                },
-            )),
+            Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(to, told(answer))),
+            Some(Waiter::Commander(to)) => outgoing.push(Outgoing::Obey(to, told(answer))),
             // An acknowledgement that was taken shows on the card itself.
             Some(Waiter::Chat(chat)) => match answer {
                 Answer::Done => {}
@@ -356,6 +358,24 @@ impl Core {
         Event::Read { effect, outcome }
     }
 
+    fn acted(&self, effect: EffectId, mut outcome: ActOutcome) -> Event {
+        if let ActOutcome::Orders(orders) = &mut outcome {
+            for order in orders {
+                order.tag = self.tags.check_snapshot(order);
+            }
+        }
+        Event::Acted { effect, outcome }
+    }
+
+    /// The kernel holds no secret, so one-time passwords are checked here; that each counts once, it knows itself.
+    fn totp(&self, code: Option<&str>) -> Totp {
+        match (code, &self.totp) {
+            (None, _) => Totp::Absent,
+            (Some(code), Some(totp)) => totp.check(code, self.clock.now()),
+            (Some(_), None) => Totp::Wrong,
+        }
+    }
+
     fn due(&self) -> Work {
         let now = self.clock.now();
         if self.kernel.due().is_some_and(|due| due <= now) {
@@ -408,6 +428,16 @@ impl Core {
                 refusal(&message, &format!("this daemon watches {account}"))
             }
             OperatorCommand::Pair => return self.pair(reply),
+            OperatorCommand::Plan { aim } => match self.kernel.preview(aim) {
+                Ok(plan) => json!({ "ok": true, "plan": plan }),
+                Err(message) => refusal(&message, "README says how to give countersign the means"),
+            },
+            OperatorCommand::Containment => json!({ "ok": true, "containment": self.kernel.progress() }),
+            OperatorCommand::Order { incident, order: command, code } => {
+                let ticket = self.ticket(Waiter::Commander(reply));
+                let totp = self.totp(code.as_deref());
+                return Some(Work::Account(Event::Command { ticket, by, incident, command, totp }));
+            }
         };
         if reply.send(answer).is_err() {
             tracing::debug!("An operator left before the answer.");
@@ -482,6 +512,15 @@ impl Core {
         self.seq += 2;
         self.since_snapshot = 0;
         self.journal.append(rows).await
+    }
+}
+
+fn told(answer: Answer) -> serde_json::Value {
+    match answer {
+        Answer::Done => json!({ "ok": true }),
+        Answer::Refused { reason } => {
+            refusal(&reason, "`countersign incidents` and `status` show what there is to act on")
+        }
     }
 }
 

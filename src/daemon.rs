@@ -22,7 +22,7 @@ use crate::board::Board;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::core::{Core, Inputs, Waiters};
-use crate::daemon::outlets::{reads_task, stream_task, telegram_task, webhook_task};
+use crate::daemon::outlets::{acts_task, reads_task, stream_task, telegram_task, warm_task, webhook_task};
 use crate::daemon::parts::Parts;
 use crate::inlet::intake::{self, Intake, IntakeConfig, IntakeMessage, Refusals};
 use crate::inlet::operator::OperatorRequest;
@@ -33,7 +33,9 @@ use crate::journal::reader;
 use crate::journal::restore::{Start, restore};
 use crate::journal::sqlite::{self, Journal, JournalError, WriterGone};
 use crate::kernel::account::Kernel;
+use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::channel::Post;
+use crate::kernel::declared::Declared;
 use crate::kernel::event::{EffectId, Event, Fault, ReadOutcome, ReadRequest};
 use crate::kernel::exception;
 use crate::kernel::incident::Notice;
@@ -47,6 +49,8 @@ use crate::secret::SecretError;
 const QUEUE: usize = 1_024;
 /// The kernel asks for fewer reads at once than this.
 const READS: usize = 128;
+/// A containment has at most a few dozen acts under way.
+const ACTS: usize = 256;
 /// The shared kernel has at most one post under way on each channel.
 const POSTS: usize = 8;
 /// After this much draining whatever still runs is cut off.
@@ -105,6 +109,11 @@ pub async fn run(
     let first_connection = core.kernel.state().coverage.last_connection.map_or(1, |last| last.0 + 1);
     tasks.spawn("stream", stream_task(&config, &parts, first_connection, doors.stream, &clock, tasks.token()));
     tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, &clock, tasks.token()));
+    if let Some(outlet) = parts.containment {
+        let token = tasks.token();
+        tasks.spawn_endless("warm connections", warm_task(Arc::clone(&outlet), Arc::clone(&clock), token.clone()));
+        tasks.spawn("acts", acts_task(outlet, ways_out.acts, doors.acts, &clock, token));
+    }
     if let Some(bot) = parts.telegram {
         let outlet = TelegramOutlet::new(bot.posts, bot.code_key);
         tasks.spawn("telegram", telegram_task(outlet, ways_out.telegram, doors.shared.clone()));
@@ -142,6 +151,7 @@ struct Doors {
     operator: mpsc::Sender<OperatorRequest>,
     shared: mpsc::Sender<SharedEvent>,
     reads: mpsc::Sender<(EffectId, ReadOutcome)>,
+    acts: mpsc::Sender<(EffectId, ActOutcome)>,
     faults: mpsc::Sender<Fault>,
     refusals: Arc<Refusals>,
 }
@@ -152,15 +162,17 @@ fn inputs() -> (Inputs, Doors) {
     let (operator_in, operator) = mpsc::channel(QUEUE);
     let (shared_in, shared) = mpsc::channel(QUEUE);
     let (reads_in, reads) = mpsc::channel(READS);
+    let (acts_in, acts) = mpsc::channel(ACTS);
     let (faults_in, faults) = mpsc::channel(QUEUE);
     let refusals = Arc::new(Refusals::default());
-    let inputs = Inputs { stream, intake, operator, shared, reads, faults, refusals: Arc::clone(&refusals) };
+    let inputs = Inputs { stream, intake, operator, shared, reads, acts, faults, refusals: Arc::clone(&refusals) };
     let doors = Doors {
         stream: stream_in,
         intake: intake_in,
         operator: operator_in,
         shared: shared_in,
         reads: reads_in,
+        acts: acts_in,
         faults: faults_in,
         refusals,
     };
@@ -170,23 +182,26 @@ fn inputs() -> (Inputs, Doors) {
 /// The receivers of what `Exits` sends.
 struct WaysOut {
     reads: mpsc::Receiver<(EffectId, ReadRequest)>,
+    acts: mpsc::Receiver<(EffectId, Act)>,
     telegram: mpsc::Receiver<(EffectId, Post)>,
     webhook: mpsc::Receiver<(EffectId, Post)>,
 }
 
 fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors) -> (Exits, WaysOut) {
     let (reads_in, reads) = mpsc::channel(READS);
+    let (acts_in, acts) = mpsc::channel(ACTS);
     let (telegram_in, telegram) = mpsc::channel(POSTS);
     let (webhook_in, webhook) = mpsc::channel(POSTS);
     let exits = Exits {
         reads: reads_in,
+        acts: acts_in,
         telegram: telegram_in,
         webhook: webhook_in,
         screen,
         board: Arc::new(Board::default()),
         faults: doors.faults.clone(),
     };
-    (exits, WaysOut { reads, telegram, webhook })
+    (exits, WaysOut { reads, acts, telegram, webhook })
 }
 
 /// What runs until the last row is on disk: the journal's writer, and the release of effects.
@@ -209,6 +224,7 @@ async fn begin(
     let mut core = Core {
         clock: Arc::clone(clock),
         tags: Arc::clone(&parts.tags),
+        totp: parts.totp.clone(),
         kernel: start.kernel.unwrap_or_else(|| Kernel::new(config.declared.account.clone())),
         shared: start.shared,
         board: Arc::clone(&exits.board),
@@ -230,7 +246,8 @@ async fn begin(
             core.snapshot().await?;
         }
         core.step_shared(SharedEvent::Started { config: config.shared() }).await?;
-        let (declared, rules) = (Box::new(config.declared.clone()), Box::new(config.rules.clone()));
+        let declared = Declared { stopping: parts.stopping.clone(), ..config.declared.clone() };
+        let (declared, rules) = (Box::new(declared), Box::new(config.rules.clone()));
         core.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules }).await?;
         // After the start: what happened before it bounds the gap, and what it makes uncertain is sent again.
         for fault in start.faults {

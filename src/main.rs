@@ -12,6 +12,7 @@ use countersign::cli::rules::{self, RulesCommand};
 use countersign::cli::run::{self, ConfigArgs, RunError};
 use countersign::cli::secret::{self, SecretArgs};
 use countersign::cli::simulate::{self, SimulateArgs};
+use countersign::cli::stop::{self, Stop};
 use countersign::cli::{access, run::on_signal};
 use countersign::clock;
 use countersign::config::Config;
@@ -40,6 +41,8 @@ enum Command {
     Run,
     #[command(flatten)]
     Ask(Ask),
+    #[command(flatten)]
+    Stop(Stop),
     /// Address evidence
     #[command(subcommand)]
     Access(AccessCommand),
@@ -115,6 +118,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
             0
         }
         Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
+        Command::Stop(command) => stop::run(command, json, &configured()?, &mut out).await?,
         Command::Access(AccessCommand::Import { file }) => {
             access::import(&file, &configured()?.operator_socket(), json, &mut out).await?.exit_status()
         }

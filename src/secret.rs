@@ -2,6 +2,7 @@
 //!
 //! Invariant: what comes out cannot be printed, and no error shows any of it.
 
+pub mod one_time;
 pub mod private;
 pub mod typed;
 pub mod vault;

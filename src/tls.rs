@@ -79,15 +79,18 @@ pub fn http_client(tls: &ClientConfig) -> Result<reqwest::Client, TlsError> {
 
 /// The same for a server that may take its time, as one that is long-polled does.
 pub fn http_client_within(tls: &ClientConfig, within: Duration) -> Result<reqwest::Client, TlsError> {
-    let client = reqwest::Client::builder()
+    Ok(http_client_builder(tls, within).build()?)
+}
+
+/// The same, for whoever has more to say about its connections.
+pub fn http_client_builder(tls: &ClientConfig, within: Duration) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .use_preconfigured_tls(tls.clone())
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(HTTP_CONNECT_WITHIN)
         .timeout(within)
         .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
-        .build()?;
-    Ok(client)
 }
 
 /// Opens a websocket, from the name lookup to the end of the handshake `within` a limit.

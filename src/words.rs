@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::kernel::account::{ExceptionStatus, Status};
 use crate::kernel::card;
+use crate::kernel::containment::{Progress, StepState};
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentState, Notice, Priority};
 
@@ -48,6 +49,7 @@ pub fn status(status: &Status) -> String {
     if let Some(digest) = &status.confirm {
         say(&mut text, format_args!("orders open at the start wait for: countersign confirm {digest}\n"));
     }
+    say(&mut text, format_args!("stopping: {}\n", status.stopping));
     text.push_str("cannot be seen:\n");
     for line in &status.cannot_see {
         say(&mut text, format_args!("  - {line}\n"));
@@ -71,6 +73,32 @@ fn exception_told(exception: &ExceptionStatus) -> String {
     let until = if exception.expired { "EXPIRED at" } else { "until" };
     let of = if exception.local { "" } else { ", above the floor only" };
     format!("{name}: {rule}{of}, for {owner}, {until} {expires}; {used}; findings {findings}")
+}
+
+/// The plan before, during and after it runs.
+pub fn containment(progress: &Progress) -> String {
+    let seconds = |ms: Option<i64>| {
+        ms.map_or_else(|| "not yet".to_owned(), |ms| format!("after {}.{:03} s", ms / 1_000, ms % 1_000))
+    };
+    let mut text = format!("{}, asked for by {}\n", progress.word.to_uppercase(), progress.asked_by);
+    for (number, step) in (1..).zip(&progress.steps) {
+        let state = match step.state {
+            StepState::Waiting => "waits",
+            StepState::UnderWay => "under way",
+            StepState::Failing => "FAILING",
+            StepState::Proved => "proved",
+            StepState::NotProved => "NOT PROVED",
+        };
+        let detail = step.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        say(&mut text, format_args!("{number:>3}. [{state}] {}{detail}\n", step.what));
+        if step.state != StepState::Proved {
+            say(&mut text, format_args!("     when: {}; proof: {}\n", step.after, step.proof));
+            say(&mut text, format_args!("     until then: {}\n", step.on_failure));
+        }
+    }
+    say(&mut text, format_args!("new orders blocked: {}\n", seconds(progress.blocked_ms)));
+    say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
+    text
 }
 
 pub fn incidents(notices: &[Notice]) -> String {

@@ -1,5 +1,7 @@
 //! The Python client: its own tests, and its records read by the real intake.
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the daemon's part: it spawns, and reads the clock")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -221,6 +221,7 @@ fn notice(incident: u64, revision: u64, orders: u64) -> Notice {
         advice: Vec::new(),
         limits_of_sight: Vec::new(),
         acknowledged_by: None,
+        contained: None,
         repeated: false,
     }
 }

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod run;
 pub mod decode;
 pub mod ask;
+pub mod stop;
 pub mod access;
 pub mod rules;
 pub mod journal;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
+use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::secret::one_time::OneTimePasswords;
 use crate::secret::typed::Typed;
 use crate::secret::vault::file::{self, Held};
 use crate::secret::vault::key::{Costs, Key};
@@ -32,6 +34,8 @@ enum SecretCommand {
     Init,
     /// Put a secret in, or another in its place; it is asked for, or read from stdin
     Set { name: String },
+    /// Make the secret of the one-time passwords, and show it once as a QR code for an authenticator
+    Totp { name: String },
     /// The names of the secrets
     List,
     /// Take a secret out
@@ -54,6 +58,7 @@ pub fn run(args: SecretArgs, json: bool, config: &Config, out: &mut impl Write) 
     match args.command {
         SecretCommand::Init => desk.init(),
         SecretCommand::Set { name } => desk.set(parsed(&name)?),
+        SecretCommand::Totp { name } => desk.totp(parsed(&name)?),
         SecretCommand::List => desk.list(),
         SecretCommand::Rm { name } => desk.remove(parsed(&name)?),
     }
@@ -119,6 +124,26 @@ impl<W: Write> Desk<'_, W> {
         } else {
             let done = if replaced { "was replaced" } else { "is in the vault" };
             writeln!(self.out, "{name} {done}; the configuration calls it \"vault:{name}\"")?;
+        }
+        Ok(())
+    }
+
+    fn totp(self, name: Name) -> anyhow::Result<()> {
+        let held = Held::hold(&self.place.file)?;
+        let mut vault = self.opened(&Typed::stdin()?)?;
+        if vault.names().any(|known| *known == name) {
+            return Err(anyhow!(
+                "{name} is in the vault already\nhint: whoever enrolled with it loses it: rm it first"
+            ));
+        }
+        let secret = OneTimePasswords::generate()?;
+        let code = OneTimePasswords::new(&secret, &self.config.declared.account)?.qr_code()?;
+        vault.set(name.clone(), secret.expose_secret()).map_err(|flaw| self.place.flawed(flaw))?;
+        held.replace(&vault.to_bytes())?;
+        // Not data: it is to be seen once, by a person.
+        eprintln!("{code}\nScan it now: it is not shown again. [operators] totp = \"vault:{name}\" uses it.");
+        if self.json {
+            writeln!(self.out, "{}", json!({ "name": name.as_str(), "replaced": false }))?;
         }
         Ok(())
     }

@@ -10,9 +10,11 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::daemon::parts::Parts;
 use crate::inlet::user_stream::{self, StreamConfig};
+use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::channel::{Channel, Post, PostOutcome};
 use crate::kernel::event::{EffectId, ReadOutcome, ReadRequest};
 use crate::kernel::shared::SharedEvent;
+use crate::outlet::containment::ContainmentOutlet;
 use crate::outlet::exchange::Exchange;
 use crate::outlet::telegram::TelegramOutlet;
 use crate::outlet::webhook::WebhookOutlet;
@@ -67,6 +69,34 @@ pub(super) fn reads_task(
         }
         Ok(())
     }
+}
+
+/// Does the acts of a containment as they come; the outlet bounds how many at once, and keys never wait for orders.
+pub(super) fn acts_task(
+    outlet: Arc<ContainmentOutlet>,
+    mut acts: mpsc::Receiver<(EffectId, Act)>,
+    outcomes: mpsc::Sender<(EffectId, ActOutcome)>,
+    clock: &Arc<Clock>,
+    shutdown: CancellationToken,
+) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    let clock = Arc::clone(clock);
+    async move {
+        let mut under_way = JoinSet::new();
+        // At the end an act under way is let go: the next start finds out what became of it.
+        while let Some(Some((effect, act))) = shutdown.run_until_cancelled(acts.recv()).await {
+            while under_way.try_join_next().is_some() {}
+            let (outlet, outcomes, clock) = (Arc::clone(&outlet), outcomes.clone(), Arc::clone(&clock));
+            under_way.spawn(async move {
+                let outcome = outlet.act(&act, &|| clock.now()).await;
+                outcomes.send((effect, outcome)).await.is_ok()
+            });
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn warm_task(outlet: Arc<ContainmentOutlet>, clock: Arc<Clock>, shutdown: CancellationToken) {
+    outlet.stay_warm(&|| clock.now(), &shutdown).await;
 }
 
 pub(super) async fn telegram_task(

@@ -8,8 +8,12 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use crate::config::Config;
 use crate::daemon::DaemonError;
 use crate::inlet::intake::BotAccess;
+use crate::kernel::stopping::{Mode, Stopping};
+use crate::outlet::addresses::LastGood;
+use crate::outlet::containment::{self, ContainmentOutlet};
 use crate::outlet::telegram;
 use crate::outlet::webhook::WebhookOutlet;
+use crate::secret::one_time::OneTimePasswords;
 use crate::secret::{Reference, Secrets};
 use crate::tag::TagKeys;
 use crate::tag::mac::{KeyOwner, TagKey};
@@ -28,6 +32,10 @@ pub(super) struct Parts {
     pub webhook: Option<WebhookOutlet>,
     pub bots: Vec<BotAccess>,
     pub access_token: Option<SecretString>,
+    pub totp: Option<Arc<OneTimePasswords>>,
+    /// Not in mode *watch*: what could trade or revoke is not even loaded.
+    pub containment: Option<Arc<ContainmentOutlet>>,
+    pub stopping: Option<Stopping>,
 }
 
 pub(super) struct TelegramParts {
@@ -46,8 +54,9 @@ impl Parts {
         let ca_file = exchange.ca_file.as_ref().map(|path| config.folder.join(path));
         let tls = tls::client_config(ca_file.as_deref()).map_err(|error| setting(&error))?;
         let http = tls::http_client(&tls).map_err(|error| setting(&error))?;
-        let credential = ApiCredential::new(load(&exchange.api_key)?, load(&exchange.api_secret)?)
-            .map_err(|error| setting(&error))?;
+        let watch_key = load(&exchange.api_key)?;
+        let (stopping, acts) = config.containment.load(&secrets, &watch_key).map_err(|error| setting(&error))?;
+        let credential = ApiCredential::new(watch_key, load(&exchange.api_secret)?).map_err(|error| setting(&error))?;
         let mut bots = Vec::with_capacity(config.bots.len());
         for bot in &config.bots {
             let token = bot.token.as_ref().map(load).transpose()?;
@@ -74,6 +83,15 @@ impl Parts {
                 Some(WebhookOutlet::new(http.clone(), url, secret_bytes(&load(&table.secret)?)))
             }
         };
+        // In mode *watch* there is nothing to act with, and nothing was loaded.
+        let stopping = (stopping.mode != Mode::Watch).then_some(stopping);
+        let containment = match &stopping {
+            None => None,
+            Some(_) => {
+                let client = containment::client(&tls, LastGood::system()).map_err(|error| setting(&error))?;
+                Some(Arc::new(ContainmentOutlet::new(&exchange.rest_url, client, acts)))
+            }
+        };
         Ok(Self {
             tags: Arc::new(tag_keys(config, &secrets)?),
             credential: Arc::new(credential),
@@ -82,9 +100,18 @@ impl Parts {
             telegram,
             webhook,
             bots,
+            containment,
+            stopping,
+            totp: one_time_passwords(config, &secrets)?,
             access_token: config.intake.access_token.as_ref().map(load).transpose()?,
         })
     }
+}
+
+fn one_time_passwords(config: &Config, secrets: &Secrets<'_>) -> Result<Option<Arc<OneTimePasswords>>, DaemonError> {
+    let Some(reference) = &config.operators.totp else { return Ok(None) };
+    let passwords = OneTimePasswords::new(&secrets.load(reference)?, &config.declared.account);
+    passwords.map(|passwords| Some(Arc::new(passwords))).map_err(|error| DaemonError::Setting(error.to_string()))
 }
 
 fn tag_keys(config: &Config, secrets: &Secrets<'_>) -> Result<TagKeys, DaemonError> {

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inlet::lines::{Line, Lines};
 use crate::inlet::unix;
+use crate::kernel::command::Command;
+use crate::kernel::containment::Aim;
 use crate::kernel::event::AccessEvidence;
 use crate::kernel::incident::IncidentId;
 
@@ -51,6 +53,20 @@ pub enum OperatorCommand {
     },
     AccessImport {
         evidence: AccessEvidence,
+    },
+    /// What a freeze or a kill would do.
+    Plan {
+        aim: Aim,
+    },
+    /// How far the containment that runs, or the last one, is.
+    Containment,
+    /// Something to be done about the account; `code` is a one-time password, where it needs one.
+    Order {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incident: Option<IncidentId>,
+        order: Command,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<Box<str>>,
     },
 }
 

@@ -56,6 +56,21 @@ impl KeyRights {
     }
 }
 
+impl fmt::Display for KeyRights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [
+            (self.trade, "trade"),
+            (self.margin, "margin"),
+            (self.futures, "futures"),
+            (self.universal_transfer, "universal transfer"),
+            (self.options, "options"),
+        ];
+        let held: Vec<&str> = named.into_iter().filter(|(held, _)| *held).map(|(_, name)| name).collect();
+        f.write_str(if held.is_empty() { "no right" } else { "" })?;
+        f.write_str(&held.join(", "))
+    }
+}
+
 /// A key as the venue's list shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRow {

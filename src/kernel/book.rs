@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::blotter::OrderKey;
-use crate::kernel::incident::{IncidentId, IncidentState, Line, Notice, Priority};
+use crate::kernel::incident::{Contained, IncidentId, IncidentState, Line, Notice, Priority};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset};
 use crate::kernel::pairs;
@@ -126,6 +126,7 @@ impl Book {
             advice: Vec::new(),
             limits_of_sight: Vec::new(),
             acknowledged_by: None,
+            contained: None,
             repeated: false,
         };
         let incident = Incident { notice, money: BTreeMap::new(), sums: BTreeMap::new(), others: 0 };
@@ -218,7 +219,32 @@ impl Book {
         }
     }
 
-    fn open_id(&self, cause: Cause, scope: &str) -> Option<IncidentId> {
+    pub fn state_of(&self, id: IncidentId) -> Option<IncidentState> {
+        self.incidents.get(&id).map(|incident| incident.notice.state)
+    }
+
+    pub fn add_line(&mut self, now: Time, id: IncidentId, line: String) {
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.add_line(now, line);
+            self.changed.insert(id);
+        }
+    }
+
+    pub fn knows(&self, id: IncidentId) -> bool {
+        self.incidents.contains_key(&id)
+    }
+
+    /// Shows on an incident how far its containment is.
+    pub fn contain(&mut self, id: IncidentId, contained: Contained) {
+        if let Some(incident) = self.incidents.get_mut(&id)
+            && incident.notice.contained.as_ref() != Some(&contained)
+        {
+            incident.notice.contained = Some(contained);
+            self.changed.insert(id);
+        }
+    }
+
+    pub(super) fn open_id(&self, cause: Cause, scope: &str) -> Option<IncidentId> {
         let id = self.current.get(&(cause, Box::from(scope)))?;
         let open = self.incidents.get(id).is_some_and(|incident| incident.notice.state != IncidentState::Ended);
         open.then_some(*id)

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::kernel::incident::{IncidentState, Notice, Priority};
+use crate::kernel::incident::{Contained, IncidentState, Notice, Priority};
 use crate::kernel::money::Dec;
 use crate::kernel::order::Asset;
 use crate::kernel::time::Time;
@@ -20,7 +20,7 @@ const SENTENCES_MAX: usize = 4;
 const SYMBOLS_MAX: usize = 8;
 const ASSETS_MAX: usize = 5;
 
-const DONE: &str = "nothing. countersign only watches: it holds no key that could cancel or trade.";
+const NOTHING_DONE: &str = "nothing yet.";
 
 /// One text in the two forms a channel can take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,7 +124,10 @@ fn drawn(notice: &Notice, repeated: bool, kept: usize) -> Words {
         words.say(&format!("\n{} {}", clock(line.at), cut(&clean(&line.text), SENTENCE_UNITS_MAX)));
     }
     words.labelled("How sure", &cut(&clean(&notice.certainty), SENTENCE_UNITS_MAX));
-    words.labelled("What we did", DONE);
+    match &notice.contained {
+        None => words.labelled("What we did", NOTHING_DONE),
+        Some(contained) => done(&mut words, contained),
+    }
     let mut advice = sentences(&notice.advice);
     if notice.state == IncidentState::Open {
         advice.push(format!("{} says you know, as far as this card shows it", acknowledge(notice)));
@@ -136,6 +139,20 @@ fn drawn(notice: &Notice, repeated: bool, kept: usize) -> Words {
         notice.opened_at, notice.updated_at, notice.revision
     ));
     words
+}
+
+/// How far the containment is, with both of its clocks.
+fn done(words: &mut Words, contained: &Contained) {
+    let seconds = |ms: i64| format!("{}.{:03} s", ms / 1_000, ms % 1_000);
+    let clock_of = |ms: Option<i64>| ms.map_or_else(|| "not yet".to_owned(), |ms| format!("after {}", seconds(ms)));
+    let word = contained.word.to_uppercase();
+    let by = cut(&clean(&contained.asked_by), SHORT_UNITS_MAX);
+    words.labelled("What we did", &format!("{word} (asked for by {by})"));
+    words.say(&format!("\nNew orders blocked: {}", clock_of(contained.blocked_ms)));
+    words.say(&format!("\nStrangers' orders gone: {}", clock_of(contained.orders_gone_ms)));
+    for line in &contained.lines {
+        words.say(&format!("\n{} {}", clock(line.at), cut(&clean(&line.text), SENTENCE_UNITS_MAX)));
+    }
 }
 
 impl Words {
@@ -329,6 +346,7 @@ pub(crate) mod tests {
             advice: vec!["Delete the API key on the exchange's page.".into()],
             limits_of_sight: vec!["Which key sent it: the exchange does not say.".into()],
             acknowledged_by: None,
+            contained: None,
             repeated: false,
         }
     }
@@ -342,7 +360,7 @@ pub(crate) mod tests {
              Not your bot · 1 order, 320.5 USDT, on THINUSDT\n\
              16:00:05.123 SELL 100 THINUSDT at 3.205, filled\n\
              How sure: Certain: the order carries no countersign, and this account is tagged-only.\n\
-             What we did: nothing. countersign only watches: it holds no key that could cancel or trade.\n\
+             What we did: nothing yet.\n\
              What you can do now:\n\
              - Delete the API key on the exchange's page.\n\
              - /ack main 12 says you know, as far as this card shows it\n\

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow};
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::containment::key::{KeyTask, Listed};
 use crate::kernel::containment::orders::OrdersTask;
@@ -39,6 +39,8 @@ const LIST_EVERY: Duration = Duration::from_secs(10);
 const KEYS_MAX: usize = 100;
 /// Lines kept; the oldest give way, and the journal has them.
 const LINES_MAX: usize = 60;
+/// A stranger's order this soon after the end takes the word back.
+const REOPENS_WITHIN: Duration = Duration::from_secs(600);
 /// The venue's clock and ours are not the same, and a frame takes its time.
 const CLOCKS_APART: Duration = Duration::from_secs(5);
 
@@ -49,12 +51,15 @@ pub enum Aim {
     Freeze,
     /// Final: the keys are deleted, strangers' orders cancelled, the bot stopped.
     Kill,
+    /// Gives back what freezing took.
+    Release,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     Frozen,
+    Released,
     /// Everything is proved.
     Contained,
     /// The keys are gone from the list and their orders from the book, but no probe could count.
@@ -114,13 +119,15 @@ impl Containment {
             (KeyRole::Bot, _, Means::ByHand) => Goal::ByHand,
             (KeyRole::Bot, Aim::Freeze, Means::SubAccount) => Goal::Freeze,
             (KeyRole::Bot, Aim::Kill, Means::SubAccount) => Goal::Delete,
+            // A release begins with what was frozen, not with what was declared.
+            (KeyRole::Bot, Aim::Release, Means::SubAccount) => Goal::Keep,
         };
         let task = |key: &DeclaredKey| {
             let task = KeyTask::new(&key.name, true, goal(key.role), alive.get(&key.print).copied());
             (key.print.clone(), task)
         };
         let hooks = stopping.hooks.iter().filter(|_| asked.aim == Aim::Kill);
-        Self {
+        let mut containment = Self {
             aim: asked.aim,
             incident: asked.incident,
             asked_by: asked.by,
@@ -137,7 +144,13 @@ impl Containment {
             orders_gone_at: None,
             ended: None,
             lines: Vec::new(),
-        }
+        };
+        let alive = |task: &KeyTask| {
+            Some(format!("key {}: was alive when called from here at {}", task.name, task.shown_alive_at?))
+        };
+        let lines: Vec<String> = containment.keys.values().filter_map(alive).collect();
+        lines.into_iter().for_each(|line| containment.say(now, line));
+        containment
     }
 
     /// A frozen account is killed after all.
@@ -152,6 +165,37 @@ impl Containment {
             self.hooks.entry(name.clone()).or_insert(Hook { tries: Tries::default(), stopped: None });
         }
         self.say(now, format!("now to be killed, asked for by {}", asked.by));
+    }
+
+    /// Gives the frozen keys that were declared their rights back. What is gone stays gone, and a stranger's key frozen.
+    pub fn release(&mut self, now: Time, asked: &Asked) -> Result<(), String> {
+        if self.aim == Aim::Kill && self.is_running() {
+            return Err("the account is being killed, and that is not contained yet".to_owned());
+        }
+        let mut lines = Vec::new();
+        for task in self.keys.values_mut().filter(|task| task.declared) {
+            lines.extend(task.release());
+        }
+        if lines.is_empty() {
+            return Err("no declared key is frozen: there is nothing to give back".to_owned());
+        }
+        self.aim = Aim::Release;
+        self.ended = None;
+        self.asked_by = asked.by.clone();
+        self.list.tries.again_at_once();
+        self.say(now, format!("released by {}: {}", asked.by, lines.join("; ")));
+        Ok(())
+    }
+
+    /// Whether it was made for these declared keys. One that ended and was not says nothing of today's.
+    pub fn is_of(&self, stopping: &Stopping) -> bool {
+        let declared = self.keys.iter().filter(|(_, task)| task.declared).count();
+        declared == stopping.keys.len() && stopping.keys.iter().all(|key| self.keys.contains_key(&key.print))
+    }
+
+    /// Whether we asked for the end of this order.
+    pub fn cancels(&self, key: &OrderKey) -> bool {
+        self.orders.cancels(key)
     }
 
     /// The owner names an undeclared key that may be deleted.
@@ -184,7 +228,7 @@ impl Containment {
         let mut acts = Vec::new();
         if self.ended.is_none() {
             // The keys first: an outlet takes its acts in this order.
-            acts.extend(self.keys.iter().flat_map(|(key, task)| task.next(now, key)));
+            acts.extend(self.keys.iter().flat_map(|(key, task)| task.next(now, key, self.list.tries.failures)));
             if self.wants_list() && self.list.tries.is_ready(now) {
                 self.list.asked_at = Some(now);
                 acts.push(Act::ListKeys);
@@ -235,7 +279,7 @@ impl Containment {
         if self.ended.is_some() {
             return hooks.min();
         }
-        let keys = self.keys.values().filter_map(KeyTask::due);
+        let keys = self.keys.values().filter_map(|task| task.due(self.list.tries.failures));
         let list = self.list.tries.ready_at().filter(|_| self.wants_list());
         let orders = self.orders.due(standings).filter(|_| self.aim == Aim::Kill);
         let quiet = self.last_foreign.map(|at| at + self.quiet).filter(|_| self.orders.gone_at.is_some());
@@ -264,13 +308,7 @@ impl Containment {
             Act::SetRights { key, .. } => self.keys.get_mut(key).and_then(|task| task.changed(now, false, outcome)),
             Act::DeleteKey { key } => self.keys.get_mut(key).and_then(|task| task.changed(now, true, outcome)),
             Act::Probe { key } => self.keys.get_mut(key).and_then(|task| task.probed(now, outcome)),
-            Act::OpenOrders => match outcome {
-                ActOutcome::Orders(_) => self.orders.read(now, shown, self.blocked_at, self.quiet),
-                other => {
-                    self.orders.read_failed(now, other);
-                    None
-                }
-            },
+            Act::OpenOrders => self.orders.read(now, outcome, shown, self.blocked_at, self.quiet),
             Act::CancelOrder { symbol, order_id } => self.orders.cancelled(now, &(symbol.clone(), *order_id), outcome),
             Act::StopBot { hook } => self.hook_ended(now, hook, outcome),
         };
@@ -348,11 +386,17 @@ impl Containment {
 
     /// Somebody else did something on the account, as the stream or a read shows it.
     pub fn handle_foreign(&mut self, now: Time, created_at: Time, what: &str) {
-        if self.ended.is_some() && self.aim == Aim::Freeze {
+        if self.aim != Aim::Kill {
             return;
         }
-        if self.ended.take().is_some() {
-            self.say(now, format!("not contained any more: {what}"));
+        match self.ended {
+            // Long after, it is another theft.
+            Some((at, _)) if now.since(at) > REOPENS_WITHIN => return,
+            Some(_) => {
+                self.ended = None;
+                self.say(now, format!("not contained any more: {what}"));
+            }
+            None => {}
         }
         self.last_foreign = Some(now);
         self.orders.disturbed();
@@ -375,7 +419,7 @@ impl Containment {
         }
         self.last_foreign.take_if(|at| *at + self.quiet <= now);
         let list_known = self.means == Means::ByHand || self.list.read_of.is_some();
-        let blocked = list_known && self.keys.values().all(KeyTask::is_blocked);
+        let blocked = self.aim != Aim::Release && list_known && self.keys.values().all(KeyTask::is_blocked);
         match (blocked, self.blocked_at) {
             (true, None) => {
                 self.blocked_at = Some(now);
@@ -384,11 +428,13 @@ impl Containment {
             (false, Some(_)) => self.blocked_at = None,
             (true, Some(_)) | (false, None) => {}
         }
-        self.orders_gone_at = self.orders.gone_at;
+        // Two reads prove it, and the first of them shows since when.
+        self.orders_gone_at = self.orders.gone_at.and(self.orders.clean_since);
         let Some(end) = self.reached() else { return };
         self.ended = Some((now, end));
         let line = match end {
             End::Frozen => "FROZEN: no key that is not countersign's has any right left",
+            End::Released => "RELEASED: the exchange's list shows the rights as they were",
             End::Contained => "CONTAINED",
             End::RevokedUnprobed => "REVOKED, UNPROBED: no probe from here could count",
         };
@@ -396,6 +442,9 @@ impl Containment {
     }
 
     fn reached(&self) -> Option<End> {
+        if self.aim == Aim::Release {
+            return self.keys.values().all(KeyTask::is_done).then_some(End::Released);
+        }
         let blocked_at = self.blocked_at?;
         let list_is_fresh = self.means == Means::ByHand || self.list.read_of.is_some_and(|of| of >= blocked_at);
         if !list_is_fresh || !self.keys.values().all(KeyTask::is_done) {
@@ -416,17 +465,9 @@ impl Containment {
     pub fn handle_restart(&mut self, now: Time) {
         self.under_way.clear();
         self.list.tries.cut_off();
-        self.orders.cut_off();
+        self.orders.cut_off(now);
         self.keys.values_mut().for_each(|task| task.cut_off(now));
         self.hooks.values_mut().for_each(|hook| hook.tries.cut_off());
-    }
-
-    /// The rights that a release would give back.
-    pub fn frozen_rights(&self) -> impl Iterator<Item = (&KeyPrint, &str, KeyRights)> {
-        self.keys.iter().filter_map(|(key, task)| {
-            let rights = task.rights_before.filter(|rights| rights.any())?;
-            (task.frozen_at.is_some() && task.listed == Listed::Shown).then_some((key, &*task.name, rights))
-        })
     }
 
     fn say(&mut self, at: Time, text: String) {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::account::State;
+use crate::kernel::act::{Act, ActOutcome};
+use crate::kernel::command::{Command, Totp};
 use crate::kernel::declared::Declared;
 use crate::kernel::incident::{IncidentId, Notice};
 use crate::kernel::intent::{IntentRecord, IntentReply};
@@ -77,6 +79,20 @@ pub enum Event {
         by: Box<str>,
         digest: Box<str>,
     },
+    /// An operator's command about this account. `by` names who, and on which way it came.
+    Command {
+        ticket: Ticket,
+        by: Box<str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incident: Option<IncidentId>,
+        command: Command,
+        totp: Totp,
+    },
+    /// What became of an act, named by the effect that asked for it.
+    Acted {
+        effect: EffectId,
+        outcome: ActOutcome,
+    },
     /// Requests that never became events, counted since the last count.
     Refused {
         intents: u64,
@@ -124,6 +140,8 @@ pub enum Effect {
         answer: Answer,
     },
     Read(ReadRequest),
+    /// On the lane of its own that nothing else can hold up. Its outcome comes back as `Acted`.
+    Act(Act),
     /// For the shared kernel, which paces the channels.
     Tell(Box<Notice>),
 }

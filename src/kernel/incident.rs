@@ -66,8 +66,24 @@ pub struct Notice {
     /// What cannot be seen.
     pub limits_of_sight: Vec<Box<str>>,
     pub acknowledged_by: Option<Box<str>>,
+    /// What was and is done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contained: Option<Contained>,
     /// The alert may have been sent before (a restart cannot know).
     pub repeated: bool,
+}
+
+/// How far the containment of an incident is, in the words of every channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contained {
+    /// "not contained" until it is proved.
+    pub word: Box<str>,
+    pub asked_by: Box<str>,
+    /// Two clocks, never one: until no new order was possible, and until no stranger's order was open.
+    pub blocked_ms: Option<i64>,
+    pub orders_gone_ms: Option<i64>,
+    /// What was seen, newest last.
+    pub lines: Vec<Line>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

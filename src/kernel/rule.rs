@@ -102,7 +102,8 @@ pub struct Rule {
     pub exceptions: Vec<Exception>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a rule asks for, the least first. What is then done stands in the configuration: a pack arms nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
     None,
@@ -125,6 +126,7 @@ words!(
         Blind = "blind",
         BotSilent = "bot_silent",
         KeyRefused = "key_refused",
+        Containment = "containment",
         Watcher = "watcher",
     }
 );
@@ -295,6 +297,7 @@ pub struct Ruling<'a> {
     pub headline: &'a str,
     pub priority: Priority,
     pub cause: Cause,
+    pub response: Response,
 }
 
 impl RuleSet {
@@ -340,6 +343,7 @@ impl RuleSet {
                 headline: &rule.headline,
                 priority: rule.priority,
                 cause: rule.cause,
+                response: rule.response,
             })
             .collect();
         if rulings.is_empty() && facts.word(Field::Verdict).is_some_and(|verdict| FLOOR.contains(&verdict)) {
@@ -357,6 +361,7 @@ impl RuleSet {
                 } else {
                     Cause::Unexplained
                 },
+                response: Response::Notify,
             });
         }
         rulings.sort_by_key(|ruling| std::cmp::Reverse(ruling.priority));
@@ -365,12 +370,6 @@ impl RuleSet {
 }
 
 fn check(rule: &Rule) -> Result<(), String> {
-    match rule.response {
-        Response::None | Response::Notify => {}
-        Response::Ask | Response::Contain => {
-            return Err("response must be \"none\" or \"notify\": this version cannot contain".to_owned());
-        }
-    }
     if rule.fires.is_empty() || rule.quiet.is_empty() {
         return Err("needs at least one case under `fires` and one under `quiet`".to_owned());
     }

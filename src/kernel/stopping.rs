@@ -13,7 +13,10 @@ use crate::kernel::act::KeyPrint;
 pub enum Mode {
     /// Holds no credential but the reading one; `kill` answers with what a person can do.
     Watch,
+    /// Acts when its owner says so.
     Ask,
+    /// Acts by itself as well, within bounds.
+    Act,
 }
 
 /// How the account's keys can be made useless.
@@ -54,4 +57,7 @@ pub struct Stopping {
     pub hooks: Vec<Box<str>>,
     /// Between the two reads that show the book clean, and after the last trade of a stranger.
     pub quiet: Duration,
+    /// After this long without an answer to a grave incident the keys are frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze_unanswered: Option<Duration>,
 }

@@ -9,7 +9,7 @@ use crate::kernel::event::{ReadOutcome, ReadRequest};
 use crate::kernel::time::Time;
 use crate::venue::binance::request::Get;
 use crate::venue::binance::{ApiCredential, Kept, snapshot};
-use crate::venue::budget::{self, Budget, Held};
+use crate::venue::budget::{self, Budget, Held, Share};
 use crate::venue::server_time::ServerTime;
 
 /// Some ten thousand open orders; beyond it the answer is unknown.
@@ -31,7 +31,7 @@ struct State {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
+pub(super) enum ReadError {
     #[error(transparent)]
     Held(#[from] Held),
     #[error("the exchange cannot be reached: {0}")]
@@ -93,20 +93,13 @@ impl Exchange {
     }
 
     async fn get(&self, get: &Get, query: &str, clock: &(impl Fn() -> Time + Sync)) -> Result<String, ReadError> {
-        self.state().budget.spend(clock(), get.weight)?;
+        self.state().budget.spend(clock(), get.weight, Share::Reads)?;
         let url = format!("{}{}{}{query}", self.rest_url, get.path, if query.is_empty() { "" } else { "?" });
         let request = self.http.get(url).header("X-MBX-APIKEY", self.credential.api_key());
-        let mut response = request.send().await.map_err(transport)?;
+        let response = request.send().await.map_err(transport)?;
         let status = response.status().as_u16();
         self.note_limits(clock(), status, &response);
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            if body.len() + chunk.len() > BODY_MAX {
-                return Err(ReadError::TooLong);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let body = String::from_utf8(body).map_err(|_| ReadError::NotText)?;
+        let body = body_of(response).await?;
         if status == 200 {
             return Ok(body);
         }
@@ -134,8 +127,23 @@ impl Exchange {
     }
 }
 
-/// The error and its causes, without the URL.
+pub(super) async fn body_of(mut response: reqwest::Response) -> Result<String, ReadError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        if body.len() + chunk.len() > BODY_MAX {
+            return Err(ReadError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    String::from_utf8(body).map_err(|_| ReadError::NotText)
+}
+
 fn transport(error: reqwest::Error) -> ReadError {
+    ReadError::Transport(causes(error))
+}
+
+/// The error and its causes, without the URL.
+pub(super) fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
@@ -143,5 +151,5 @@ fn transport(error: reqwest::Error) -> ReadError {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    ReadError::Transport(text)
+    text
 }

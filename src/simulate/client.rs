@@ -26,9 +26,8 @@ pub struct Ask {
 pub type Answer = Result<Value, (i64, String)>;
 
 impl Client {
-    pub fn new(api_key: &str, secret: &str, agent: &str, host: u8) -> Option<Self> {
+    pub fn new(api_key: &str, secret: &str, agent: &str, address: IpAddr) -> Option<Self> {
         let credential = ApiCredential::new(api_key.into(), secret.into()).ok()?;
-        let address = IpAddr::V4(Ipv4Addr::new(203, 0, 113, host));
         Some(Self { credential, caller: Caller { address, agent: agent.into() } })
     }
 

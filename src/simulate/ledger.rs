@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::kernel::time::Time;
-use crate::simulate::setting::THIEF_AGENT;
+use crate::simulate::setting::{CONTAINMENT_AGENT, THIEF_AGENT};
 
 /// A symbol and the number of an order in it.
 pub type Key = (String, i64);
@@ -13,6 +13,15 @@ pub type Key = (String, i64);
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub orders: BTreeMap<Key, Entry>,
+    pub keys: Vec<KeyChange>,
+}
+
+/// A key that was changed or deleted, and who did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChange {
+    pub at: Time,
+    pub key: String,
+    pub deleted: bool,
 }
 
 /// What became of one order.
@@ -25,7 +34,7 @@ pub struct Entry {
     pub changes: Vec<Change>,
     /// Every row of it that says something: its first fill, too.
     pub filled: bool,
-    pub open: bool,
+    pub ended_at: Option<Time>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +42,8 @@ pub struct Change {
     pub what: Changed,
     pub at: Time,
     pub by_thief: bool,
+    /// Countersign itself did it.
+    pub contains: bool,
     /// The id of the request, where it had one.
     pub id: Option<String>,
 }
@@ -54,6 +65,10 @@ impl Ledger {
 
     fn note(&mut self, row: &Value) {
         let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        if let (Some(at), Some(key)) = (row["at"].as_i64(), row["changed_key"].as_str()) {
+            let (at, deleted) = (Time::from_millis(at), row["kind"] == "KEY_DELETED");
+            return self.keys.push(KeyChange { at, key: key.to_owned(), deleted });
+        }
         let (Some(order_id), Some(at)) = (row["order_id"].as_i64(), row["at"].as_i64()) else { return };
         let (at, by_thief) = (Time::from_millis(at), row["agent"] == THIEF_AGENT);
         let key = (text("symbol"), order_id);
@@ -63,7 +78,7 @@ impl Ledger {
             placed_at: at,
             changes: Vec::new(),
             filled: false,
-            open: true,
+            ended_at: None,
         });
         let what = match row["kind"].as_str() {
             Some("CANCELED") => Some(Changed::Cancelled),
@@ -74,10 +89,12 @@ impl Ledger {
             }
             _ => None,
         };
-        entry.open = matches!(row["status"].as_str(), Some("NEW" | "PARTIALLY_FILLED"));
+        if !matches!(row["status"].as_str(), Some("NEW" | "PARTIALLY_FILLED")) {
+            entry.ended_at = Some(at);
+        }
         if let Some(what) = what {
             let id = row["other_client_id"].as_str().map(str::to_owned);
-            entry.changes.push(Change { what, at, by_thief, id });
+            entry.changes.push(Change { what, at, by_thief, contains: row["agent"] == CONTAINMENT_AGENT, id });
         }
     }
 

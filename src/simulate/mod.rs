@@ -12,6 +12,7 @@ mod disk;
 mod witness;
 mod world;
 mod process;
+mod acts;
 mod network;
 mod bot;
 mod trading;
@@ -35,8 +36,7 @@ pub struct Outcome {
     pub thefts: u64,
     pub thefts_missed: u64,
     pub false_alarms: u64,
-    /// Kills whose end was proved, and those that touched what was healthy: nothing is stopped here yet, since the
-    /// account's kernel takes no such command.
+    /// Kills whose end was proved, and runs in which something healthy was touched.
     pub contained: u64,
     pub false_containments: u64,
     pub problems: Vec<String>,
@@ -66,6 +66,9 @@ pub fn tell(seed: u64, rules: &RuleSet) -> (Outcome, Vec<String>) {
             }
         }
         story.extend(world.witness.lines.iter().map(|line| format!("{line:?}")));
+        story.extend(ledger.keys.iter().map(|change| format!("{change:?}")));
+        let (killed, contained) = (world.witness.killed_at, world.witness.contained_at);
+        story.push(format!("killed at {killed:?}, contained at {contained:?}"));
         story.extend(world.witness.refusals.iter().cloned());
     });
     (outcome, story)
@@ -92,6 +95,7 @@ fn play(seed: u64, rules: &RuleSet, watch: impl FnOnce(&World, &Ledger)) -> Outc
 }
 
 fn outcome(seed: u64, judgement: Judgement, digest: String) -> Outcome {
-    let Judgement { thefts, missed, false_alarms, problems } = judgement;
-    Outcome { seed, thefts, thefts_missed: missed, false_alarms, contained: 0, false_containments: 0, problems, digest }
+    let Judgement { thefts, missed, false_alarms, contained, false_containments, problems } = judgement;
+    Outcome { seed, thefts, thefts_missed: missed, false_alarms, contained,
+        false_containments, problems, digest }
 }

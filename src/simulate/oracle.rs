@@ -24,6 +24,10 @@ const TROUBLED: Duration = Duration::from_secs(20);
 const SAME_WISH: Duration = Duration::from_secs(12);
 /// A critical incident is on its way to the owner by then.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
+/// A kill has proved its end by then: acts, two clean reads of the book with quiet between, and what is still waited for.
+const CONTAINED_WITHIN: Duration = Duration::from_secs(40);
+/// The keys that a thief could hold: the bots', and the one that countersign cancels with.
+const SUSPECTS: [&str; 2] = ["main/bot", "main/cancel"];
 const SYMBOLS: [&str; 6] = ["BTCUSDT", "ETHUSDT", "BNBUSDT", "ETHBTC", "VIABTC", "PERPUSDT"];
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct Judgement {
     pub thefts: u64,
     pub missed: u64,
     pub false_alarms: u64,
+    pub contained: u64,
+    pub false_containments: u64,
     /// What went wrong, one sentence each.
     pub problems: Vec<String>,
 }
@@ -82,6 +88,7 @@ impl<'a> Oracle<'a> {
             }
         }
         self.check_delivery(&mut judgement.problems);
+        self.judge_containment(&mut judgement);
         judgement
     }
 
@@ -284,5 +291,63 @@ impl<'a> Oracle<'a> {
                 problems.push(format!("incident {incident} is critical since {at} UTC and was never sent"));
             }
         }
+    }
+
+    /// What is said to be contained is; what is healthy is left alone; and a kill comes to its end.
+    fn judge_containment(&self, judgement: &mut Judgement) {
+        let wrong = self.touched_wrongly();
+        judgement.false_containments = u64::from(!wrong.is_empty());
+        judgement.problems.extend(wrong);
+        match (self.witness.killed_at, self.witness.contained_at) {
+            (_, Some(at)) => match self.proves(at) {
+                Ok(()) => judgement.contained = 1,
+                Err(why) => judgement.problems.push(format!("said to be contained at {at} UTC: {why}")),
+            },
+            (Some(at), None) if at + CONTAINED_WITHIN <= self.script.ends && !self.is_hindered(at) => {
+                judgement.problems.push(format!("killed at {at} UTC, and not contained by the end"));
+            }
+            (Some(_) | None, None) => {}
+        }
+    }
+
+    fn touched_wrongly(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for change in &self.ledger.keys {
+            let suspect = SUSPECTS.contains(&&*change.key);
+            if !suspect || self.witness.killed_at.is_none_or(|killed| change.at < killed - Duration::from_millis(1)) {
+                wrong.push(format!("key {} was changed at {} UTC", change.key, change.at));
+            }
+        }
+        for (key, entry) in &self.ledger.orders {
+            let healthy = !entry.by_thief && self.explain_order(key).is_err();
+            if healthy && entry.changes.iter().any(|change| change.contains) {
+                wrong.push(format!("order {} of {} is the bot's, and countersign cancelled it", key.1, key.0));
+            }
+        }
+        wrong
+    }
+
+    /// The bot's key is dead by then, and no order of the thief is open.
+    fn proves(&self, at: Time) -> Result<(), String> {
+        let deleted = |name: &str| self.ledger.keys.iter().any(|key| key.deleted && key.key == name && key.at <= at);
+        if !deleted(SUSPECTS[0]) {
+            return Err("the bot's key lives".to_owned());
+        }
+        let open = |entry: &Entry| entry.placed_at <= at && entry.ended_at.is_none_or(|ended| ended > at);
+        match self.ledger.orders.iter().find(|(_, entry)| entry.by_thief && open(entry)) {
+            Some((key, _)) => Err(format!("order {} of {} is the thief's, and open", key.1, key.0)),
+            None => Ok(()),
+        }
+    }
+
+    /// The process was away, or something that a containment needs was.
+    fn is_hindered(&self, since: Time) -> bool {
+        let hits = |mishap: &Mishap| {
+            matches!(
+                mishap,
+                Mishap::Killed { .. } | Mishap::Stopped { .. } | Mishap::ReadsFail { .. } | Mishap::Held { .. }
+            )
+        };
+        self.witness.mishaps.iter().any(|(at, mishap)| *at + TROUBLED >= since && hits(mishap))
     }
 }

@@ -11,24 +11,27 @@ use crate::inlet::wire::reply::{RequestIds, error_answer, intent_answer, nonce_t
 use crate::inlet::wire::{self, Said};
 use crate::journal::record::{Record, SHARED_CHAIN, effects_text, text};
 use crate::kernel::account::Kernel;
+use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::channel::{Post, PostOutcome};
 use crate::kernel::event::{Effect, EffectId, Event, Fault, ReadOutcome, ReadRequest, Ticket};
-use crate::kernel::incident::{IncidentId, IncidentState, Notice};
+use crate::kernel::incident::{IncidentId, IncidentState, Notice, Priority};
 use crate::kernel::intent::{IntentBody, IntentRecord, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot as BotName};
 use crate::kernel::shared::{Shared, SharedConfig, SharedEffect, SharedEvent};
 use crate::kernel::time::Time;
+use crate::simulate::acts::Acts;
 use crate::simulate::bot::BotTurn;
 use crate::simulate::network::{Network, NetworkTurn};
 use crate::simulate::setting::{ACCOUNT, skew};
 use crate::simulate::world::{Happening, World};
 use crate::venue::binance::request::Get;
 use crate::venue::binance::snapshot;
-use crate::venue::budget::{self, Budget};
+use crate::venue::budget::{self, Budget, Share};
 use crate::venue::server_time::ServerTime;
 
 /// As the core and the release have them.
 const BEAT_ROWS_EVERY: Duration = Duration::from_secs(5);
+const ACTS_WITHIN: Duration = Duration::from_millis(5);
 const ALERTS_WITHIN: Duration = Duration::from_millis(250);
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 /// The venue's code for an order that it does not know.
@@ -42,6 +45,7 @@ pub struct Process {
     pub network: Network,
     pub server_time: ServerTime,
     budget: Budget,
+    pub acts: Acts,
     seq: u64,
     since_snapshot: usize,
     /// Journal time minus true time, in microseconds.
@@ -99,8 +103,27 @@ impl Answers {
 struct Batch {
     seq: u64,
     since: Time,
-    late: bool,
     outgoing: Vec<Outgoing>,
+}
+
+impl Batch {
+    fn acts(&self) -> bool {
+        self.outgoing.iter().any(|outgoing| matches!(outgoing, Outgoing::Act(..)))
+    }
+
+    /// What waits no longer; an act leaves its name behind.
+    fn overdue(&mut self, now: Time) -> Vec<Outgoing> {
+        let since = self.since;
+        let over = |outgoing: &Outgoing| outgoing.waits().is_some_and(|waits| since + waits <= now);
+        let (late, mut still): (Vec<Outgoing>, Vec<Outgoing>) =
+            std::mem::take(&mut self.outgoing).into_iter().partition(over);
+        still.extend(late.iter().filter_map(|outgoing| match outgoing {
+            Outgoing::Act(effect, _) => Some(Outgoing::Left(*effect)),
+            _ => None,
+        }));
+        self.outgoing = still;
+        late
+    }
 }
 
 enum Outgoing {
@@ -108,14 +131,19 @@ enum Outgoing {
     Read(EffectId, ReadRequest),
     Post(EffectId, Post),
     Show(Box<Notice>),
+    Act(EffectId, Act),
+    /// An act of this effect has left before it was on disk.
+    Left(EffectId),
     Board(BTreeMap<BotName, u64>),
 }
 
 impl Outgoing {
-    const fn has_deadline(&self) -> bool {
+    /// How long it waits for a stalled disk, if not for ever.
+    const fn waits(&self) -> Option<Duration> {
         match self {
-            Self::Post(..) | Self::Read(..) | Self::Show(_) => true,
-            Self::Reply(..) | Self::Board(_) => false,
+            Self::Act(..) => Some(ACTS_WITHIN),
+            Self::Post(..) | Self::Read(..) | Self::Show(_) | Self::Left(_) => Some(ALERTS_WITHIN),
+            Self::Reply(..) | Self::Board(_) => None,
         }
     }
 }
@@ -143,6 +171,10 @@ pub enum Inside {
     Posting(EffectId, Post),
     Posted(EffectId, PostOutcome),
     Acknowledged(IncidentId, u64),
+    /// The owner has the account killed.
+    Killed(IncidentId),
+    Acting(EffectId, Act),
+    Acted(EffectId, ActOutcome),
 }
 
 impl Process {
@@ -196,6 +228,7 @@ impl Process {
                 }
                 Effect::Answer { .. } => {}
                 Effect::Read(request) => outgoing.push(Outgoing::Read(EffectId { cause: seq, index }, request)),
+                Effect::Act(act) => outgoing.push(Outgoing::Act(EffectId { cause: seq, index }, act)),
                 Effect::Tell(notice) => {
                     outgoing.push(Outgoing::Show(notice.clone()));
                     queue.push_back(Work::Shared(SharedEvent::Notice(notice)));
@@ -284,6 +317,7 @@ impl World {
             shared: replay.shared,
             server_time: ServerTime::default(),
             budget: Budget::default(),
+            acts: Acts::default(),
             seq: self.disk.last_synced(),
             since_snapshot: 0,
             ahead: base.micros() - self.now.micros(),
@@ -350,8 +384,12 @@ impl World {
         let Some(process) = &mut self.process else { return };
         let (rows, outgoing) = process.work_off(self.now, work);
         self.disk.append(rows);
-        process.waiting.push_back(Batch { seq: process.seq, since: self.now, late: false, outgoing });
+        process.waiting.push_back(Batch { seq: process.seq, since: self.now, outgoing });
+        let acts = process.waiting.back().is_some_and(Batch::acts);
         let wants_snapshot = process.since_snapshot >= self.script.snapshot_rows;
+        if acts {
+            self.inside_at(self.now + ACTS_WITHIN, Inside::Late);
+        }
         self.inside_at(self.now + ALERTS_WITHIN, Inside::Late);
         self.inside_at(self.now + STALLED_AFTER, Inside::Late);
         self.sync();
@@ -399,6 +437,9 @@ impl World {
                 let (ticket, shown) = (Ticket(0), Some(revision));
                 self.step_account(Event::Acknowledge { ticket, by: "owner".into(), incident, shown });
             }
+            Inside::Killed(incident) => self.command_kill(incident),
+            Inside::Acting(effect, act) => self.act_on_exchange(effect, &act),
+            Inside::Acted(effect, outcome) => self.acted(effect, outcome),
         }
     }
 
@@ -444,21 +485,19 @@ impl World {
         leaving.into_iter().for_each(|outgoing| self.let_out(outgoing));
     }
 
-    /// Alerts and reads do not wait for a stalled disk for ever.
+    /// Acts, alerts and reads do not wait for a stalled disk for ever.
     fn let_out_late(&mut self) {
         let now = self.now;
         let Some(process) = &mut self.process else { return };
         let (mut leaving, mut alert) = (Vec::new(), None);
-        for batch in process.waiting.iter_mut().filter(|batch| !batch.late && batch.since + ALERTS_WITHIN <= now) {
-            batch.late = true;
-            let (late, still) = std::mem::take(&mut batch.outgoing).into_iter().partition(Outgoing::has_deadline);
-            batch.outgoing = still;
-            leaving.extend::<Vec<Outgoing>>(late);
-        }
-        for outgoing in &mut leaving {
-            if let Outgoing::Post(effect, post) = outgoing {
-                alert = Some(*effect);
-                *post = post.clone().unjournalled();
+        for outgoing in process.waiting.iter_mut().flat_map(|batch| batch.overdue(now)) {
+            match outgoing {
+                Outgoing::Post(effect, post) => {
+                    alert = Some(effect);
+                    leaving.push(Outgoing::Post(effect, post.unjournalled()));
+                }
+                Outgoing::Left(effect) => alert = Some(effect),
+                other => leaving.push(other),
             }
         }
         let stalled = process.waiting.front().filter(|batch| batch.since + STALLED_AFTER <= now);
@@ -495,6 +534,8 @@ impl World {
                 self.inside_at(at, Inside::Posting(effect, post));
             }
             Outgoing::Show(notice) => self.witness.shown(self.now, &notice),
+            Outgoing::Act(effect, act) => self.send_act(effect, act),
+            Outgoing::Left(_) => {}
             Outgoing::Board(board) => {
                 if let Some(process) = &mut self.process {
                     process.board = board;
@@ -510,7 +551,7 @@ impl World {
         let get = Get::of(request);
         let Some(process) = &mut self.process else { return };
         let at = process.journal_time(self.now);
-        let outcome = match process.budget.spend(at, get.weight) {
+        let outcome = match process.budget.spend(at, get.weight, Share::Reads) {
             Err(held) => Err(held.to_string()),
             Ok(()) => {
                 let query = get.signed(self.watch.credential(), process.server_time.at(at));
@@ -558,6 +599,9 @@ impl World {
     fn may_acknowledge(&mut self, body: &Value) {
         let (Some(incident), Some(revision)) = (body["incident"].as_u64(), body["revision"].as_u64()) else { return };
         let open = body["state"] == json!(IncidentState::Open);
+        if open && body["priority"] == json!(Priority::Critical) {
+            self.may_kill(IncidentId(incident), body["rule"].as_str().unwrap_or_default());
+        }
         if self.script.acknowledges && open && self.chance(50) {
             let at = self.now + self.draw((1_000, 15_000));
             self.inside_at(at, Inside::Acknowledged(IncidentId(incident), revision));

@@ -25,6 +25,8 @@ pub struct Script {
     pub snapshot_rows: usize,
     /// Whether the owner acknowledges what he is sent.
     pub acknowledges: bool,
+    /// Whether he has the account killed once he is told of a theft.
+    pub kills: bool,
 }
 
 /// Milliseconds, from the least to the most.
@@ -179,6 +181,7 @@ impl Script {
             bots,
             snapshot_rows: [100, 400, 50_000][dice.below(3) as usize],
             acknowledges: dice.below(2) == 0,
+            kills: dice.below(3) == 0,
         };
         script.thefts.sort_by_key(|(at, _)| *at);
         script.mishaps.sort_by_key(|(at, _)| *at);

@@ -1,11 +1,15 @@
 //! Who takes part and with which keys: what the owner declared, the tag keys, the clients of the exchange.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::kernel::act::KeyPrint;
 use crate::kernel::declared::{Declared, Limits, QuoteLimit, SymbolLimit, Waits};
 use crate::kernel::order::{Account, Asset, Bot as BotName, Symbol};
-use crate::sim::config::{AccountSpec, SimConfig};
+use crate::kernel::stopping::{DeclaredKey, KeyRole, Means as ByMeans, Mode, Stopping};
+use crate::sim::config::{AccountSpec, KeySpec, SimConfig};
 use crate::sim::seed::Seeded;
+use crate::simulate::acts::Means;
 use crate::simulate::bot::Bot;
 use crate::simulate::client::Client;
 use crate::simulate::script::Script;
@@ -16,6 +20,7 @@ use crate::tag::mac::{KeyOwner, TagKey};
 pub const ACCOUNT: &str = "main";
 pub const BOT_AGENT: &str = "bot";
 pub const THIEF_AGENT: &str = "thief";
+pub const CONTAINMENT_AGENT: &str = "containment";
 pub const MARKET: &str = "binance/spot";
 /// The bots' symbols, with the most of one order.
 pub const SYMBOLS: [(&str, &str); 2] = [("BTCUSDT", "0.05"), ("ETHUSDT", "1")];
@@ -27,6 +32,7 @@ pub struct Setting {
     pub tags: TagKeys,
     pub watch: Client,
     pub thief: Client,
+    pub means: Means,
     pub bots: Vec<Bot>,
 }
 
@@ -43,15 +49,16 @@ pub fn of(config: &SimConfig, script: &Script, dice: &mut Seeded) -> Option<Sett
         let derive = || TagKey::derive(secret.as_bytes(), &name, KeyOwner::Bot(&bot), id).ok();
         others.push(derive()?);
         let own_tags = TagKeys::new(name.clone(), MARKET, derive()?, Vec::new(), Vec::new()).ok()?;
-        let client = Client::new(own.0, own.1, BOT_AGENT, 7)?;
+        let client = Client::new(own.0, own.1, BOT_AGENT, host(7))?;
         bots.push(Bot::new(bot, *plan, client, own_tags, skew(dice, script.weather.bot_skew_ms)));
     }
     let issuing = TagKey::derive(daemon_secret.as_bytes(), &name, KeyOwner::Daemon, KeyId::new(0)?).ok()?;
     Some(Setting {
-        declared: declared(script, &bots)?,
+        declared: Declared { stopping: script.kills.then(|| stopping(account)), ..declared(script, &bots)? },
+        means: means(config, account)?,
         tags: TagKeys::new(name, MARKET, issuing, others, Vec::new()).ok()?,
-        watch: Client::new(watch.0, watch.1, "watcher", 9)?,
-        thief: Client::new(own.0, own.1, THIEF_AGENT, 66)?,
+        watch: Client::new(watch.0, watch.1, "watcher", host(9))?,
+        thief: Client::new(own.0, own.1, THIEF_AGENT, host(66))?,
         bots,
     })
 }
@@ -59,6 +66,45 @@ pub fn of(config: &SimConfig, script: &Script, dice: &mut Seeded) -> Option<Sett
 /// Milliseconds ahead of the exchange's clock, or behind it.
 pub fn skew(dice: &mut Seeded, most_ms: u32) -> i64 {
     i64::from(dice.below(2 * most_ms + 1)) - i64::from(most_ms)
+}
+
+const fn host(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, number))
+}
+
+/// The master's key may be used from this machine only.
+fn means(config: &SimConfig, account: &AccountSpec) -> Option<Means> {
+    let admin = key_of(config.accounts.last()?, "/admin")?;
+    let cancel = key_of(account, "/cancel")?;
+    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let declared = account.keys.iter().map(|key| (KeyPrint::of(&key.api_key), key.api_key.as_str().into()));
+    Some(Means {
+        sub_account: account.email.clone()?,
+        admin: Client::new(admin.0, admin.1, CONTAINMENT_AGENT, here)?,
+        cancel: Client::new(cancel.0, cancel.1, CONTAINMENT_AGENT, here)?,
+        declared: declared.collect(),
+    })
+}
+
+fn stopping(account: &AccountSpec) -> Stopping {
+    let role = |name: &str| match name {
+        _ if name.ends_with("/watch") => KeyRole::Watch,
+        _ if name.ends_with("/cancel") => KeyRole::Cancel,
+        _ => KeyRole::Bot,
+    };
+    let key = |key: &KeySpec| DeclaredKey {
+        name: key.name.as_str().into(),
+        print: KeyPrint::of(&key.api_key),
+        role: role(&key.name),
+    };
+    Stopping {
+        mode: Mode::Ask,
+        means: ByMeans::SubAccount,
+        keys: account.keys.iter().map(key).collect(),
+        hooks: Vec::new(),
+        quiet: Duration::from_secs(5),
+        freeze_unanswered: None,
+    }
 }
 
 fn key_of<'a>(account: &'a AccountSpec, name: &str) -> Option<(&'a str, &'a str)> {

@@ -35,6 +35,10 @@ pub struct Witness {
     acknowledged: BTreeMap<Bot, u64>,
     pub mishaps: Vec<(Time, Mishap)>,
     pub lives: Vec<(Time, Option<Time>)>,
+    /// When the owner's word to kill reached the process.
+    pub killed_at: Option<Time>,
+    /// When a card first said `contained`.
+    pub contained_at: Option<Time>,
     /// What the intake said no to, in its own words.
     pub refusals: Vec<String>,
     pub failures: Vec<String>,
@@ -80,6 +84,9 @@ impl Witness {
         let incident = notice.incident.0;
         if notice.priority == Priority::Critical {
             self.critical.entry(incident).or_insert(at);
+        }
+        if notice.contained.as_ref().is_some_and(|contained| &*contained.word == "contained") {
+            self.contained_at.get_or_insert(at);
         }
         for line in &notice.lines {
             if self.known.insert((incident, line.at.micros(), line.text.clone())) {

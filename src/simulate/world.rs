@@ -10,6 +10,7 @@ use crate::kernel::time::Time;
 use crate::sim::config::SimConfig;
 use crate::sim::exchange::Exchange;
 use crate::sim::seed::Seeded;
+use crate::simulate::acts::Means;
 use crate::simulate::bot::{Bot, BotTurn};
 use crate::simulate::client::{Client, control};
 use crate::simulate::disk::Disk;
@@ -39,6 +40,9 @@ pub struct World {
     /// Counts the processes: what was meant for an earlier one does not reach a later one.
     pub life: u32,
     pub troubles: Troubles,
+    pub means: Means,
+    /// The owner has given, or is about to give, the word to kill.
+    pub killing: bool,
     pub witness: Witness,
     queue: BTreeMap<(Time, u64), Happening>,
     sequence: u64,
@@ -71,7 +75,7 @@ impl World {
         let script = Script::of(&mut dice);
         let config = SimConfig { orders_per_10s: 10_000, ..SimConfig::demo(dice.draw(), 1, || START) };
         let exchange = Exchange::new(START, &config).ok()?;
-        let Setting { declared, tags, watch, thief, bots } = setting::of(&config, &script, &mut dice)?;
+        let Setting { declared, tags, watch, thief, means, bots } = setting::of(&config, &script, &mut dice)?;
         let mut world = Self {
             now: START,
             dice,
@@ -86,6 +90,8 @@ impl World {
             process: None,
             life: 0,
             troubles: Troubles::default(),
+            means,
+            killing: false,
             witness: Witness::default(),
             queue: BTreeMap::new(),
             sequence: 0,

@@ -7,8 +7,6 @@ use crate::kernel::time::Time;
 
 /// The venue's own limit for one minute and one address, REST and WebSocket API together.
 pub const WEIGHT_PER_MINUTE: u32 = 6_000;
-/// Our reads stop here: the bot may share the address, and a ban would blind us.
-const CEILING: u32 = WEIGHT_PER_MINUTE / 10 * 8;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Without a Retry-After the venue's shortest ban is two minutes.
 const BAN_AT_LEAST: Duration = Duration::from_secs(120);
@@ -22,6 +20,36 @@ pub struct Budget {
     held_until: Option<Time>,
 }
 
+/// What a request is for, and so how much of the address's weight may be gone when it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Reads that watch: the bot may share the address, and a ban would blind us.
+    Reads,
+    /// Cancels and the reads between them, which a thief can make many: they leave room for the keys.
+    Orders,
+    /// What makes keys useless and proves it. Nothing else may be in its way.
+    Keys,
+}
+
+impl Share {
+    const fn ceiling(self) -> u32 {
+        WEIGHT_PER_MINUTE / 10
+            * match self {
+                Self::Orders => 7,
+                Self::Reads => 8,
+                Self::Keys => 10,
+            }
+    }
+
+    const fn used_up(self) -> &'static str {
+        match self {
+            Self::Reads => "the request weight for reads is used up on this address",
+            Self::Orders => "70 % of the request weight is used up on this address; the rest is kept for the keys",
+            Self::Keys => "the request weight is used up on this address",
+        }
+    }
+}
+
 /// A request that must not be sent before `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("held back until {until} UTC: {reason}")]
@@ -32,14 +60,14 @@ pub struct Held {
 
 impl Budget {
     /// Spends `weight`, or says when it may be asked again.
-    pub fn spend(&mut self, now: Time, weight: u32) -> Result<(), Held> {
+    pub fn spend(&mut self, now: Time, weight: u32, share: Share) -> Result<(), Held> {
         self.turn(now);
         if let Some(until) = self.held_until.filter(|until| now < *until) {
             return Err(Held { until, reason: "the exchange told this address to wait" });
         }
-        if self.used.saturating_add(weight) > CEILING {
+        if self.used.saturating_add(weight) > share.ceiling() {
             let until = Time::from_micros((self.minute + 1).saturating_mul(MINUTE_MICROS));
-            return Err(Held { until, reason: "the request weight for reads is used up on this address" });
+            return Err(Held { until, reason: share.used_up() });
         }
         self.used += weight;
         Ok(())
@@ -87,21 +115,34 @@ mod tests {
     fn stops_at_the_ceiling_and_starts_anew_with_the_minute() {
         let mut budget = Budget::default();
         for _ in 0..60 {
-            budget.spend(at(10), 80).unwrap();
+            budget.spend(at(10), 80, Share::Reads).unwrap();
         }
-        assert_eq!(budget.spend(at(59), 1).unwrap_err().until, at(60));
-        budget.spend(at(60), 80).unwrap();
+        assert_eq!(budget.spend(at(59), 1, Share::Reads).unwrap_err().until, at(60));
+        budget.spend(at(60), 80, Share::Reads).unwrap();
+    }
+
+    #[test]
+    fn orders_stop_first_and_keys_last() {
+        let mut budget = Budget::default();
+        budget.handle_used(at(0), 4_150);
+        budget.spend(at(1), 50, Share::Orders).unwrap();
+        let held = budget.spend(at(1), 1, Share::Orders).unwrap_err();
+        assert_eq!((held.until, held.reason), (at(60), Share::Orders.used_up()));
+        budget.spend(at(1), 600, Share::Reads).unwrap();
+        assert!(budget.spend(at(1), 1, Share::Reads).is_err());
+        budget.spend(at(1), 1_200, Share::Keys).unwrap();
+        assert!(budget.spend(at(1), 1, Share::Keys).is_err());
     }
 
     #[test]
     fn believes_the_header_when_others_share_the_address() {
         let mut budget = Budget::default();
-        budget.spend(at(0), 20).unwrap();
+        budget.spend(at(0), 20, Share::Reads).unwrap();
         budget.handle_used(at(1), 4_790);
-        assert!(budget.spend(at(2), 20).is_err());
-        budget.spend(at(2), 10).unwrap();
+        assert!(budget.spend(at(2), 20, Share::Reads).is_err());
+        budget.spend(at(2), 10, Share::Reads).unwrap();
         budget.handle_used(at(3), 5);
-        assert!(budget.spend(at(4), 1).is_err(), "a late header does not give weight back");
+        assert!(budget.spend(at(4), 1, Share::Reads).is_err(), "a late header does not give weight back");
     }
 
     #[test]
@@ -111,12 +152,12 @@ mod tests {
         {
             let mut budget = Budget::default();
             budget.handle_refusal(at(0), status, retry_after.map(Duration::from_secs));
-            assert_eq!(budget.spend(at(seconds - 1), 1).unwrap_err().until, at(seconds), "{status}");
-            budget.spend(at(seconds), 1).unwrap();
+            assert_eq!(budget.spend(at(seconds - 1), 1, Share::Reads).unwrap_err().until, at(seconds), "{status}");
+            budget.spend(at(seconds), 1, Share::Reads).unwrap();
         }
         let mut budget = Budget::default();
         budget.handle_refusal(at(0), 418, Some(Duration::from_secs(600)));
         budget.handle_refusal(at(1), 429, Some(Duration::from_secs(1)));
-        assert_eq!(budget.spend(at(2), 1).unwrap_err().until, at(600), "the longer hold stays");
+        assert_eq!(budget.spend(at(2), 1, Share::Reads).unwrap_err().until, at(600), "the longer hold stays");
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use countersign::kernel::account::Kernel;
+use countersign::kernel::act::Act;
 use countersign::kernel::declared::{Declared, Limits, QuoteLimit, SymbolLimit};
 use countersign::kernel::event::{
     Answer, Connection, Effect, EffectId, Event, FeedChange, Issuer, OrderSnapshot, ReadOutcome, ReadRequest, TagCheck,
@@ -58,6 +59,7 @@ pub struct Desk {
     pub told: Vec<Notice>,
     /// Reads that were asked for and not yet answered.
     pub reads: VecDeque<(EffectId, ReadRequest)>,
+    pub acts: VecDeque<(EffectId, Act)>,
     seq: u64,
     bots: BTreeMap<&'static str, Speech>,
 }
@@ -86,6 +88,7 @@ impl Desk {
             answers: Vec::new(),
             told: Vec::new(),
             reads: VecDeque::new(),
+            acts: VecDeque::new(),
             seq: 0,
             bots: BTreeMap::new(),
         };
@@ -133,6 +136,7 @@ impl Desk {
         let text = serde_json::to_string(&restored).expect("a snapshot is JSON");
         self.kernel = Kernel::new(Account::new("main"));
         self.reads.clear();
+        self.acts.clear();
         self.event(serde_json::from_str(&text).expect("a snapshot reads back"));
         self.start();
     }
@@ -144,6 +148,7 @@ impl Desk {
             match effect {
                 Effect::Reply { reply, .. } => self.replies.push(reply),
                 Effect::Answer { answer, .. } => self.answers.push(answer),
+                Effect::Act(act) => self.acts.push_back((EffectId { cause: self.seq, index }, act)),
                 Effect::Read(request) => self.reads.push_back((EffectId { cause: self.seq, index }, request)),
                 Effect::Tell(notice) => {
                     assert_ne!(&*notice.rule, "judging_failed", "{notice:?}");

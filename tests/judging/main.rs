@@ -12,6 +12,7 @@ mod incidents;
 mod capacity;
 mod packs;
 mod exceptions;
+mod stopping;
 mod any_order;
 mod anything;
 mod decimals;

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "the demo starts the exchange, the bot and the watcher side by side")]
 
 mod bot;
+mod kill;
 mod score;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::demo::bot::Bot;
+use crate::cli::demo::kill::kill;
 use crate::cli::demo::score::{Score, Seen};
 use crate::cli::run::on_signal;
 use crate::clock;
@@ -39,10 +41,17 @@ use crate::sim::{client, listener};
 const BOT_AGENT: &str = "demo-bot";
 const THIEF_AGENT: &str = "somebody-else";
 const THIN_PAIR: &str = "VIABTC";
+const RESTING: [(&str, &str); 6] = [
+    ("symbol", "BTCUSDT"),
+    ("side", "BUY"),
+    ("type", "LIMIT"),
+    ("timeInForce", "GTC"),
+    ("quantity", "0.001"),
+    ("price", "30000"),
+];
 const PAUSE: Duration = Duration::from_millis(350);
 /// The thief waits until the bot has traded for a while.
 const THEFT_AFTER: Duration = Duration::from_secs(6);
-const THEFT_AGAIN_AFTER: Duration = Duration::from_secs(45);
 /// What was not found by then counts as missed.
 const FOUND_WITHIN: Duration = Duration::from_secs(15);
 const SCREEN: usize = 1_024;
@@ -54,7 +63,7 @@ const LAST_REPORT_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// End by itself after one theft, with status 0 only if all of it was found and nothing else was alarmed
+    /// End by itself, with status 0 only if all of the theft was found, nothing else was alarmed, and the kill is proved
     #[arg(long)]
     once: bool,
     /// Decides prices and ids
@@ -88,7 +97,15 @@ pub async fn run(args: &DemoArgs, json: bool, out: &mut impl Write) -> anyhow::R
         writeln!(show.out, "{}", score.json())?;
     }
     // Ended by hand, a theft may have been on its way: only a whole play is judged.
-    Ok(u8::from(args.once && !score.is_perfect()))
+    Ok(u8::from(args.once && !(score.is_perfect() && score.is_contained())))
+}
+
+/// What the exchange's owner would have been given. The bot's is the one that was stolen.
+struct Keys {
+    bot: Credential,
+    watch: Credential,
+    cancel: Credential,
+    admin: Credential,
 }
 
 /// The exchange and the watcher, running.
@@ -104,13 +121,16 @@ struct Stage {
 impl Stage {
     async fn set(args: &DemoArgs, folder: &Folder, shutdown: &CancellationToken) -> anyhow::Result<Self> {
         let sim = SimConfig::demo(args.seed, 1, clock::wall);
-        let account = sim.accounts.first().cloned();
+        let (account, master) = (sim.accounts.first().cloned(), sim.accounts.last().cloned());
         let key = |name: &str| -> anyhow::Result<Credential> {
-            let key = account.iter().flat_map(|account| &account.keys).find(|key| key.name.ends_with(name));
+            let owners = [account.as_ref(), master.as_ref()];
+            let mut keys = owners.into_iter().flatten().flat_map(|account| &account.keys);
+            let key = keys.find(|key| key.name.ends_with(name));
             let key = key.ok_or_else(|| anyhow::anyhow!("the simulated exchange has no {name} key"))?;
             Ok(Credential { api_key: key.api_key.clone(), secret: key.secret.clone().unwrap_or_default() })
         };
-        let (bot_key, watch_key) = (key("/bot")?, key("/watch")?);
+        let keys = Keys { bot: key("/bot")?, watch: key("/watch")?, cancel: key("/cancel")?, admin: key("/admin")? };
+        let email = account.as_ref().and_then(|account| account.email.clone()).unwrap_or_default();
         let exchange = TcpListener::bind("127.0.0.1:0").await?;
         let address = exchange.local_addr()?;
         // The demo's own end: the watcher drains after the bot and the thief have left.
@@ -118,7 +138,7 @@ impl Stage {
         let mut tasks = JoinSet::new();
         let serving = listener::serve(exchange, sim, ends.clone());
         tasks.spawn(async move { Ok(serving.await?) });
-        let config = Config::read(&folder.write_config(args, &address.to_string(), &watch_key)?)?;
+        let config = Config::read(&folder.write_config(args, &address.to_string(), &email, &keys)?)?;
         let (screen, notices) = mpsc::channel(SCREEN);
         let (ready_in, ready) = oneshot::channel();
         let when_ready = move |bound: &Bound| {
@@ -139,7 +159,7 @@ impl Stage {
             }
             () = shutdown.cancelled() => anyhow::bail!("stopped"),
         };
-        Ok(Self { rest: format!("http://{address}"), key: bot_key, bound, notices, tasks, ends })
+        Ok(Self { rest: format!("http://{address}"), key: keys.bot, bound, notices, tasks, ends })
     }
 
     fn client(&self, agent: &str) -> Result<RestClient, client::ClientError> {
@@ -171,7 +191,7 @@ async fn play<W: Write>(
     let until = bot_ends.clone();
     let trading = tokio::spawn(async move { bot.trade(PAUSE, &until).await });
     let mut seen = Seen::default();
-    watch(args.once, &mut stage, &mut seen, show, shutdown).await?;
+    watch(&mut stage, &mut seen, show, shutdown).await?;
     show.settle()?;
     bot_ends.cancel();
     trading.await??;
@@ -182,6 +202,13 @@ async fn play<W: Write>(
         tokio::time::sleep(JUDGE_EVERY).await;
         score = judge(&stage, &seen).await?;
     }
+    if !shutdown.is_cancelled() {
+        score.killed = Some(kill(&mut stage, show).await?);
+    }
+    if !args.once {
+        show.say("Ctrl-C ends it.")?;
+        shutdown.cancelled().await;
+    }
     stage.ends.cancel();
     while let Some(ended) = stage.tasks.join_next().await {
         ended??;
@@ -189,10 +216,9 @@ async fn play<W: Write>(
     Ok(score)
 }
 
-/// Shows what the watcher tells, and lets the thief in. Ends at the shutdown, or with `once` when everything was found
-/// or had its time.
+/// Shows what the watcher tells, and lets the thief in. Ends at the shutdown, or when everything was found or had its
+/// time.
 async fn watch<W: Write>(
-    once: bool,
     stage: &mut Stage,
     seen: &mut Seen,
     show: &mut Show<'_, W>,
@@ -205,7 +231,7 @@ async fn watch<W: Write>(
         quantity: "12000".to_owned(),
         bot_symbol: bot::SYMBOLS[0].to_owned(),
     };
-    let mut theft_at = Instant::now() + THEFT_AFTER;
+    let theft_at = Instant::now() + THEFT_AFTER;
     let mut judge_until = None;
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -220,9 +246,10 @@ async fn watch<W: Write>(
             _ = tick.tick() => show.tick(&stage.status().await?)?,
             () = tokio::time::sleep_until(theft_at), if judge_until.is_none() => {
                 let loot = steal(&thief, &plan).await?;
-                show.say(&format!("(the thief has sent {} orders)", loot.orders.len()))?;
-                theft_at = Instant::now() + THEFT_AGAIN_AFTER;
-                judge_until = once.then(|| Instant::now() + FOUND_WITHIN);
+                // One that rests on the book: it would outlive the key.
+                thief.place(&RESTING).await?;
+                show.say(&format!("(the thief has sent {} orders)", loot.orders.len() + 1))?;
+                judge_until = Some(Instant::now() + FOUND_WITHIN);
             }
             () = tokio::time::sleep(JUDGE_EVERY), if judge_until.is_some() => {
                 let had_its_time = judge_until.is_some_and(|until| Instant::now() >= until);
@@ -271,6 +298,11 @@ impl<W: Write> Show<'_, W> {
         }
         self.unsettled = Some(notice);
         Ok(())
+    }
+
+    /// What is drawn once it is quiet, and not line by line.
+    fn note(&mut self, notice: Notice) {
+        self.unsettled = Some(notice);
     }
 
     fn settle(&mut self) -> io::Result<()> {
@@ -327,16 +359,17 @@ impl Folder {
         Ok(Self(path))
     }
 
-    fn write_config(&self, args: &DemoArgs, address: &str, watch: &Credential) -> anyhow::Result<PathBuf> {
+    fn write_config(&self, args: &DemoArgs, address: &str, email: &str, keys: &Keys) -> anyhow::Result<PathBuf> {
         let mut tag_secret = [0_u8; 32];
         getrandom::fill(&mut tag_secret)?;
         let tag_secret = data_encoding::HEXLOWER.encode(&tag_secret);
-        for (name, secret) in
-            [("watch.key", &watch.api_key), ("watch.secret", &watch.secret), ("tag.secret", &tag_secret)]
-        {
-            write_private(&self.0.join(name), secret)?;
+        write_private(&self.0.join("tag.secret"), &tag_secret)?;
+        write_private(&self.0.join("bot.key"), &keys.bot.api_key)?;
+        for (name, key) in [("watch", &keys.watch), ("cancel", &keys.cancel), ("admin", &keys.admin)] {
+            write_private(&self.0.join(format!("{name}.key")), &key.api_key)?;
+            write_private(&self.0.join(format!("{name}.secret")), &key.secret)?;
         }
-        let mut text = include_str!("demo.toml").replace("ADDRESS", address);
+        let mut text = include_str!("demo.toml").replace("ADDRESS", address).replace("EMAIL", email);
         if let (Some(token), Some(user)) = (&args.telegram_token, args.telegram_user) {
             let api = args.telegram_api.as_deref().unwrap_or("https://api.telegram.org");
             let token = absolute(token)?;

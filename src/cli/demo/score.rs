@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::cli::demo::kill::Killed;
 use crate::kernel::incident::Notice;
 use crate::kernel::time::Time;
 
@@ -49,6 +50,8 @@ pub struct Score {
     pub foreign_found: usize,
     pub false_alarms: usize,
     pub latencies_ms: Vec<i64>,
+    /// What the kill came to, once there was one.
+    pub killed: Option<Killed>,
 }
 
 impl Score {
@@ -67,7 +70,12 @@ impl Score {
             foreign_found: latencies_ms.len(),
             false_alarms: seen.notices.values().filter(|(notice, _)| !names_foreign(notice)).count(),
             latencies_ms,
+            killed: None,
         }
+    }
+
+    pub fn is_contained(&self) -> bool {
+        self.killed.as_ref().is_some_and(Killed::is_proved)
     }
 
     pub fn is_perfect(&self) -> bool {
@@ -90,6 +98,7 @@ impl Score {
             "false_alarms": self.false_alarms,
             // From the exchange's own time of the order to the alert on the screen, its row on disk before it.
             "frame_to_alert_ms": { "p50": self.p50_ms(), "max": self.latencies_ms.last() },
+            "containment": self.killed.as_ref().map(Killed::json),
         })
     }
 }

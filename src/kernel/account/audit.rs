@@ -119,6 +119,7 @@ impl Kernel {
             Purpose::Confirm(key) => self.order_confirmed(&key, outcome),
             Purpose::Mirror(key) => self.mirrored(&key, outcome),
             Purpose::Recheck(key) => self.rechecked(&key, outcome),
+            Purpose::Corroborate(key, incident) => self.corroborated(&key, incident, &outcome),
             Purpose::AuditOrders => match outcome {
                 ReadOutcome::OpenOrders(orders) => self.compare_orders(&orders),
                 ReadOutcome::Balances(_)

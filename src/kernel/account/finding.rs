@@ -11,7 +11,7 @@ use crate::kernel::incident::{IncidentId, Priority};
 use crate::kernel::limits::{Size, admit, quote_asset};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Asset, OrderType, Side, Symbol};
-use crate::kernel::rule::{Cause, Facts, Field, RuleSet, Ruling, Subject};
+use crate::kernel::rule::{Cause, Facts, Field, Response, RuleSet, Ruling, Subject};
 use crate::kernel::verdict::{Placed, Verdict};
 
 /// Foreign addresses remembered. At the limit the oldest is forgotten, and would be told again.
@@ -75,6 +75,11 @@ impl Kernel {
             };
             incidents.push(self.state.book.record(now, seq, &self.declared.account, entry));
         }
+        // One finding asks for one thing: the most that any of its rules does.
+        let response = rulings.iter().map(|ruling| ruling.response).max();
+        if let (Some(response), Some(incident)) = (response, incidents.first()) {
+            self.respond(response, *incident, finding.order.as_ref());
+        }
         incidents
     }
 
@@ -89,10 +94,10 @@ impl Kernel {
         headline: &str,
         line: String,
         advice: &[&str],
-    ) {
+    ) -> IncidentId {
         let (now, seq) = self.moment();
         let entry = Entry {
-            ruling: Ruling { rule, headline, priority, cause },
+            ruling: Ruling { rule, headline, priority, cause, response: Response::Notify },
             scope,
             line,
             certainty: String::new(),
@@ -100,7 +105,7 @@ impl Kernel {
             limits_of_sight: &[],
             order: None,
         };
-        let _: IncidentId = self.state.book.record(now, seq, &self.declared.account, entry);
+        self.state.book.record(now, seq, &self.declared.account, entry)
     }
 
     pub(super) fn order_facts(&self, subject: Subject, verdict: Verdict, placed: &Placed, notional: Dec) -> Facts {

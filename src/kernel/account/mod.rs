@@ -13,6 +13,8 @@ mod intents;
 mod mirror;
 mod audit;
 mod feed;
+mod contain;
+mod alone;
 mod exceptions;
 mod status;
 
@@ -28,13 +30,14 @@ use crate::kernel::coverage::Coverage;
 use crate::kernel::declared::Declared;
 use crate::kernel::event::{Effect, EffectId, Event, Fault, OrderRef, ReadRequest};
 use crate::kernel::exception::Uses;
-use crate::kernel::incident::Priority;
+use crate::kernel::incident::{IncidentId, Priority};
 use crate::kernel::order::{Account, Bot};
 use crate::kernel::pairs;
 use crate::kernel::rule::{Cause, RuleSet};
 use crate::kernel::time::Time;
 
 pub use audit::Audit;
+pub use contain::Stop;
 pub use exceptions::ExceptionStatus;
 pub use feed::Seen;
 pub use requests::{RequestKey, Requests};
@@ -75,6 +78,8 @@ pub struct State {
     /// Foreign addresses told, and when: each is told once a day.
     #[serde(with = "pairs")]
     addresses: BTreeMap<std::net::IpAddr, Time>,
+    #[serde(default, skip_serializing_if = "Stop::is_unused")]
+    stop: Stop,
     #[serde(default, skip_serializing_if = "Uses::is_empty")]
     uses: Uses,
 }
@@ -119,8 +124,16 @@ enum Timer {
     Echo,
     /// Still blind: say it louder.
     StillBlind,
+    /// The containment has something to do.
+    Contain,
+    /// See whether the declared keys answer from here.
+    LookAtKeys,
     /// An exception of this name expires.
     Expiry(Box<str>),
+    /// Nobody has answered a grave incident.
+    Unanswered(IncidentId),
+    /// The read that is to show a stranger's order a second way had no room.
+    Corroborate(OrderKey, IncidentId),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +144,8 @@ enum Purpose {
     AuditOrders,
     AuditBalances,
     Recheck(OrderKey),
+    /// A stranger's order that is to be seen a second way before anything is done alone.
+    Corroborate(OrderKey, IncidentId),
 }
 
 impl Kernel {
@@ -215,9 +230,14 @@ impl Kernel {
                 let refused = &mut self.state.counts.refused_requests;
                 *refused = refused.saturating_add(intents).saturating_add(access);
             }
+            Event::Command { ticket, by, incident, command, totp } => {
+                self.command(ticket, &by, incident, &command, totp);
+            }
+            Event::Acted { effect, outcome } => self.acted(effect, &outcome),
             Event::Fault(fault) => self.fault(&fault),
             Event::Due => {}
         }
+        self.drive_containment();
     }
 
     fn moment(&self) -> (Time, u64) {
@@ -251,6 +271,11 @@ impl Kernel {
                 Timer::RecheckBalances => self.compare_balances(),
                 Timer::Echo => self.check_echoes(),
                 Timer::StillBlind => self.check_still_blind(),
+                // It is driven after every event, this one as well.
+                Timer::Contain => {}
+                Timer::LookAtKeys => self.look_at_keys(),
+                Timer::Unanswered(incident) => self.unanswered(incident),
+                Timer::Corroborate(key, incident) => self.corroborate(key, incident),
                 Timer::Expiry(name) => self.check_expiry(&name),
             }
         }
@@ -265,6 +290,7 @@ impl Kernel {
             let again = match purpose {
                 Purpose::Confirm(key) | Purpose::Recheck(key) => Timer::Recheck(key),
                 Purpose::Mirror(key) => Timer::Mirror(key),
+                Purpose::Corroborate(key, incident) => Timer::Corroborate(key, incident),
                 Purpose::AuditOrders => Timer::Audit,
                 Purpose::AuditBalances => Timer::Audit,
             };
@@ -289,12 +315,14 @@ impl Kernel {
                 Purpose::Confirm(key) => self.ask(Self::order_request(&key), Purpose::Confirm(key)),
                 Purpose::Recheck(key) => self.ask(Self::order_request(&key), Purpose::Recheck(key)),
                 Purpose::Mirror(key) => self.mirror(&key),
+                Purpose::Corroborate(key, incident) => self.corroborate(key, incident),
                 Purpose::AuditOrders | Purpose::AuditBalances => {}
             }
         }
         self.wait_again();
         self.restart_intents();
         self.rejudge_passed();
+        self.restart_containment();
         match self.state.coverage.blind_since {
             Some(since) => self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC")),
             // A first start is no gap, but one that never sees anything must not stay quiet.
@@ -342,6 +370,7 @@ impl Kernel {
                 ("broken_journal", Priority::Critical, "The journal is broken", detail.to_string())
             }
             Fault::ClockJump { by_ms } => {
+                self.note_jump();
                 let line = format!("the wall clock jumped by {by_ms} ms; journal time went on without it");
                 ("clock_jump", Priority::Warning, "This machine's clock jumped", line)
             }

@@ -62,7 +62,8 @@ impl Kernel {
         match report.execution_type {
             ExecutionType::Canceled | ExecutionType::Replaced => self.request(&key, report, tags.request),
             ExecutionType::Expired | ExecutionType::TradePrevention => self.expiry(&key, report),
-            ExecutionType::New | ExecutionType::Rejected | ExecutionType::Trade => {}
+            ExecutionType::Trade => self.stranger_acted(&key),
+            ExecutionType::New | ExecutionType::Rejected => {}
         }
     }
 
@@ -261,6 +262,7 @@ impl Kernel {
         self.state.pending.remove(&pending);
         if verdict == Verdict::Matched {
             self.mark_seen(key);
+            self.note_match(judgement.assurance);
         }
         if unchanged {
             return;
@@ -303,6 +305,7 @@ impl Kernel {
             at_stake: Some(order.exposure()),
             order: Some(key.clone()),
         });
+        self.stranger_acted(key);
     }
 
     fn mark_seen(&mut self, key: &OrderKey) {

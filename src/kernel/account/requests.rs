@@ -259,6 +259,9 @@ impl Kernel {
         if request.kind == Kind::Expiry {
             return (self.judge_expiry(request, waited), None);
         }
+        if request.kind == Kind::Cancel && self.we_cancel(key) {
+            return (Verdict::Matched, None);
+        }
         let said = request.id.as_ref().and_then(|id| self.state.blotter.intent_by_client_id(id));
         let said = said.filter(|(_, intent)| said_in_time(intent, request.first_seen, request.deadline));
         if let Some((intent_key, intent)) = said {

@@ -25,6 +25,8 @@ pub struct Status {
     pub rest_differences: u64,
     /// Orders open before we looked, waiting for `confirm DIGEST`.
     pub confirm: Option<Box<str>>,
+    /// What can be done about a theft, and how far the last containment is.
+    pub stopping: Box<str>,
     pub cannot_see: Vec<Box<str>>,
     /// What is seen and left unsaid.
     #[serde(default)]
@@ -80,6 +82,7 @@ impl Kernel {
             counts: state.counts,
             rest_differences: state.audit.differences(),
             confirm: state.audit.pre_existing.clone(),
+            stopping: self.stopping_told().into(),
             cannot_see: CANNOT_SEE.iter().map(|text| (*text).into()).collect(),
             exceptions: self.exception_statuses(),
         }

@@ -11,6 +11,8 @@ use crate::kernel::time::Time;
 /// Deleting does not wait longer for freezing than so many failures, and not for a look at the living key.
 const FREEZES_BEFORE_DELETE: u32 = 2;
 const LOOKS_BEFORE_DELETE: u32 = 2;
+/// What is to be given back must be known first, but not at any price.
+const LISTS_BEFORE_FREEZE: u32 = 2;
 /// From one unclear or living answer to the next question.
 const PROBE_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -24,6 +26,8 @@ pub enum Goal {
     Delete,
     /// Only its owner can delete it, by hand: it is probed until it is dead.
     ByHand,
+    /// Gets back the rights that it had.
+    Thaw,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +88,7 @@ impl KeyTask {
         match self.goal {
             Goal::Keep => true,
             Goal::ByHand => self.dead_at.is_some(),
+            Goal::Thaw => false,
             Goal::Freeze | Goal::Delete => {
                 self.frozen_at.is_some() || self.deleted_at.is_some() || self.listed == Listed::Absent
             }
@@ -95,6 +100,7 @@ impl KeyTask {
         match self.goal {
             Goal::Keep => true,
             Goal::Freeze => self.frozen_at.is_some() || self.dead_at.is_some(),
+            Goal::Thaw => self.frozen_at.is_none() && !self.unsure,
             Goal::ByHand => self.dead_at.is_some(),
             Goal::Delete => self.listed == Listed::Absent && self.dead_at.is_some(),
         }
@@ -110,14 +116,22 @@ impl KeyTask {
         self.goal != Goal::ByHand && (self.unsure || deleted_and_unread)
     }
 
-    pub(super) fn next(&self, now: Time, key: &KeyPrint) -> Vec<Act> {
+    pub(super) fn next(&self, now: Time, key: &KeyPrint, lists_failed: u32) -> Vec<Act> {
         let mut acts = Vec::new();
         match self.goal {
             Goal::Keep => return acts,
             Goal::ByHand => {}
+            Goal::Thaw if self.unsure || self.listed == Listed::Absent => {}
+            Goal::Thaw => {
+                if let Some(rights) =
+                    self.rights_before.filter(|_| self.frozen_at.is_some() && self.freeze.is_ready(now))
+                {
+                    acts.push(Act::SetRights { key: key.clone(), rights });
+                }
+            }
             Goal::Freeze | Goal::Delete if self.unsure || self.listed == Listed::Absent => {}
             Goal::Freeze | Goal::Delete => {
-                if self.frozen_at.is_none() && self.deleted_at.is_none() && self.freeze.is_ready(now) {
+                if self.may_freeze(lists_failed) && self.freeze.is_ready(now) {
                     acts.push(Act::SetRights { key: key.clone(), rights: KeyRights::NONE });
                 }
                 if self.may_delete() && self.delete.is_ready(now) {
@@ -131,6 +145,11 @@ impl KeyTask {
         acts
     }
 
+    fn may_freeze(&self, lists_failed: u32) -> bool {
+        let known = self.goal == Goal::Delete || self.rights_before.is_some() || lists_failed >= LISTS_BEFORE_FREEZE;
+        known && self.frozen_at.is_none() && self.deleted_at.is_none()
+    }
+
     fn may_delete(&self) -> bool {
         let frozen = self.frozen_at.is_some() || self.freeze.failures >= FREEZES_BEFORE_DELETE;
         let looked = self.shown_alive_at.is_some() || self.looks >= LOOKS_BEFORE_DELETE;
@@ -141,7 +160,7 @@ impl KeyTask {
 
     fn wants_probe(&self) -> bool {
         match self.goal {
-            Goal::Keep | Goal::Freeze => false,
+            Goal::Keep | Goal::Freeze | Goal::Thaw => false,
             Goal::ByHand => self.dead_at.is_none(),
             Goal::Delete if self.listed == Listed::Absent => self.dead_at.is_none(),
             Goal::Delete => {
@@ -150,12 +169,13 @@ impl KeyTask {
         }
     }
 
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self, lists_failed: u32) -> Option<Time> {
         if self.goal == Goal::Keep {
             return None;
         }
         let present = self.listed != Listed::Absent && !self.unsure && self.goal != Goal::ByHand;
-        let freeze = present && self.frozen_at.is_none() && self.deleted_at.is_none();
+        let freeze =
+            present && if self.goal == Goal::Thaw { self.frozen_at.is_some() } else { self.may_freeze(lists_failed) };
         let delete = present && self.may_delete();
         [(freeze, &self.freeze), (delete, &self.delete), (self.wants_probe(), &self.probe)]
             .into_iter()
@@ -170,6 +190,11 @@ impl KeyTask {
         match outcome {
             ActOutcome::Done { .. } => {
                 tries.worked();
+                if self.goal == Goal::Thaw && !deletes {
+                    // The list tells whether they are the ones it had.
+                    self.unsure = true;
+                    return Some(format!("key {}: it has its rights again, says the exchange", self.name));
+                }
                 let at = if deletes { &mut self.deleted_at } else { &mut self.frozen_at };
                 *at = Some(now);
                 let what = if deletes { "deleted, says the exchange" } else { "frozen: no right is left" };
@@ -195,6 +220,10 @@ impl KeyTask {
 
     /// The list showed it, or did not. One that was asked for before our last change says nothing.
     pub(super) fn listed(&mut self, now: Time, asked_at: Time, row: Option<&KeyRow>) -> Option<String> {
+        if let Some(row) = row.filter(|row| row.rights.any()) {
+            // Whatever it could do before we froze it.
+            self.rights_before.get_or_insert(row.rights);
+        }
         let in_between = self.freeze.under_way || self.delete.under_way;
         if asked_at < self.changed_at || in_between {
             return None;
@@ -208,10 +237,12 @@ impl KeyTask {
         if self.deleted_at.take().is_some() {
             self.delete.failed(now, "deleted, said the exchange, and its list still shows it");
         }
-        if self.frozen_at.is_none() && self.rights_before.is_none() {
-            self.rights_before = Some(row.rights);
-        }
         match (row.rights.any(), self.frozen_at) {
+            (true, Some(_)) if self.goal == Goal::Thaw => {
+                self.frozen_at = None;
+                self.freeze.worked();
+                Some(format!("key {}: the list shows its rights again", self.name))
+            }
             (true, Some(_)) => {
                 self.frozen_at = None;
                 self.freeze.failed(now, "frozen, said the exchange, and its list shows rights again");
@@ -264,6 +295,18 @@ impl KeyTask {
             return Some(format!("key {}: {weight}: {told}", self.name));
         }
         None
+    }
+
+    /// Says what it will get back, if anything was taken.
+    pub(super) fn release(&mut self) -> Option<String> {
+        let rights = self.rights_before.filter(|rights| rights.any())?;
+        if self.frozen_at.is_none() || self.listed != Listed::Shown || !matches!(self.goal, Goal::Freeze | Goal::Delete)
+        {
+            return None;
+        }
+        self.goal = Goal::Thaw;
+        self.freeze = Tries::default();
+        Some(format!("key {} gets back {rights}", self.name))
     }
 
     /// The process ended while requests were under way: they may have been done.

@@ -16,6 +16,7 @@ use crate::kernel::time::Time;
 const AT_ONCE: usize = 8;
 /// Orders followed one by one. At the limit the next read, which follows the cancels, brings the others.
 const CANCELS_MAX: usize = 2_000;
+const ASKED_FOR_MAX: usize = 10_000;
 /// From one read that still shows something to the next.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Once they are gone it is looked again, until the containment ends.
@@ -38,8 +39,11 @@ pub(super) struct OrdersTask {
     asked_at: Option<Time>,
     #[serde(with = "pairs")]
     cancels: BTreeMap<OrderKey, Cancel>,
+    /// Every order that we ever asked to cancel, so that the stream's word of it is known for ours. At the limit a cancel
+    /// is told as a stranger's, which it is not.
+    asked_for: BTreeSet<OrderKey>,
     /// The first of the reads since when only spared orders were shown.
-    clean_since: Option<Time>,
+    pub clean_since: Option<Time>,
     pub gone_at: Option<Time>,
     pub cancelled: u64,
     pub spared: u64,
@@ -51,10 +55,13 @@ struct Cancel {
     /// Answered, one way or another: it is made again only if a later read shows the order still.
     settled: bool,
     settled_at: Option<Time>,
+    /// A later read did not show the order. The stream may not have said so yet.
+    gone: bool,
 }
 
 impl OrdersTask {
     pub(super) fn next(&mut self, now: Time, standings: &BTreeMap<OrderKey, Standing>) -> Vec<Act> {
+        self.cancels.retain(|key, cancel| !cancel.gone || standings.contains_key(key));
         for (key, standing) in standings {
             if *standing == Standing::Cancel && self.cancels.len() < CANCELS_MAX {
                 self.cancels.entry(key.clone()).or_default();
@@ -81,16 +88,26 @@ impl OrdersTask {
 
     pub(super) fn sent(&mut self, key: &OrderKey) {
         self.cancels.entry(key.clone()).or_default().tries.sent();
+        if self.asked_for.len() < ASKED_FOR_MAX {
+            self.asked_for.insert(key.clone());
+        }
+    }
+
+    pub(super) fn cancels(&self, key: &OrderKey) -> bool {
+        self.asked_for.contains(key)
     }
 
     pub(super) fn due(&self, standings: &BTreeMap<OrderKey, Standing>) -> Option<Time> {
-        let known = |key: &&OrderKey| self.cancels.contains_key(*key) || self.cancels.len() >= CANCELS_MAX;
-        let fresh =
-            standings.iter().filter(|(_, standing)| **standing == Standing::Cancel).any(|(key, _)| !known(&key));
-        let cancels =
-            self.cancels.values().filter(|cancel| !cancel.settled).filter_map(|cancel| cancel.tries.ready_at());
         let read = self.read.ready_at().filter(|_| self.wants_read());
-        cancels.chain(read).chain(fresh.then_some(Time::EPOCH)).min()
+        if self.cancels.values().filter(|cancel| cancel.tries.under_way).count() >= AT_ONCE {
+            return read;
+        }
+        let fresh = |(key, standing): (&OrderKey, &Standing)| {
+            *standing == Standing::Cancel && !self.cancels.contains_key(key) && self.cancels.len() < CANCELS_MAX
+        };
+        let fresh = standings.iter().any(fresh).then_some(Time::EPOCH);
+        let cancels = self.cancels.values().filter(|cancel| !cancel.settled);
+        cancels.filter_map(|cancel| cancel.tries.ready_at()).chain(read).chain(fresh).min()
     }
 
     pub(super) fn cancelled(&mut self, now: Time, key: &OrderKey, outcome: &ActOutcome) -> Option<String> {
@@ -117,8 +134,28 @@ impl OrdersTask {
         None
     }
 
-    /// `blocked_at`: before that, what is gone may come again. `quiet`: how far apart the two reads are.
+    /// `blocked_at`: before that, what is gone may come again. `quiet`: how far apart the two reads are. A failed read is
+    /// no reading at all.
     pub(super) fn read(
+        &mut self,
+        now: Time,
+        outcome: &ActOutcome,
+        shown: &BTreeMap<OrderKey, Standing>,
+        blocked_at: Option<Time>,
+        quiet: Duration,
+    ) -> Option<String> {
+        match outcome {
+            ActOutcome::Orders(_) => return self.compare(now, shown, blocked_at, quiet),
+            ActOutcome::Held { until, reason } => self.read.held(*until, reason),
+            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => self.read.failed(now, reason),
+            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Done { .. } => {
+                self.read.failed(now, "the answer was of another kind");
+            }
+        }
+        None
+    }
+
+    fn compare(
         &mut self,
         now: Time,
         shown: &BTreeMap<OrderKey, Standing>,
@@ -128,13 +165,9 @@ impl OrdersTask {
         let asked_at = self.asked_at?;
         // What was answered before the read was asked for, and is not shown, needs no more.
         let old = |cancel: &Cancel| cancel.settled_at.is_some_and(|at| at <= asked_at);
-        let gone: BTreeSet<OrderKey> = self
-            .cancels
-            .iter()
-            .filter(|(key, c)| old(c) && !shown.contains_key(*key))
-            .map(|(key, _)| key.clone())
-            .collect();
-        self.cancels.retain(|key, _| !gone.contains(key));
+        for (key, cancel) in &mut self.cancels {
+            cancel.gone = old(cancel) && !shown.contains_key(key);
+        }
         for (key, standing) in shown {
             if *standing == Standing::Cancel && (self.cancels.contains_key(key) || self.cancels.len() < CANCELS_MAX) {
                 let cancel = self.cancels.entry(key.clone()).or_default();
@@ -170,17 +203,6 @@ impl OrdersTask {
         None
     }
 
-    /// A failed read is no reading at all.
-    pub(super) fn read_failed(&mut self, now: Time, outcome: &ActOutcome) {
-        match outcome {
-            ActOutcome::Held { until, reason } => self.read.held(*until, reason),
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => self.read.failed(now, reason),
-            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
-                self.read.failed(now, "the answer was of another kind");
-            }
-        }
-    }
-
     /// Somebody else traded: what was read before does not count.
     pub(super) fn disturbed(&mut self) {
         self.clean_since = None;
@@ -192,14 +214,16 @@ impl OrdersTask {
     }
 
     pub(super) fn last_failure(&self) -> Option<&str> {
-        let cancels = self.cancels.values().filter_map(|cancel| cancel.tries.last.as_deref());
-        self.read.last.as_deref().or(cancels.last())
+        let mut cancels = self.cancels.values().filter_map(|cancel| cancel.tries.last.as_deref());
+        self.read.last.as_deref().or(cancels.next())
     }
 
-    pub(super) fn cut_off(&mut self) {
+    /// What was under way may have been done: the next read tells.
+    pub(super) fn cut_off(&mut self, now: Time) {
         self.read.cut_off();
-        for cancel in self.cancels.values_mut() {
+        for cancel in self.cancels.values_mut().filter(|cancel| cancel.tries.under_way) {
             cancel.tries.cut_off();
+            (cancel.settled, cancel.settled_at) = (true, Some(now));
         }
     }
 }

@@ -60,8 +60,10 @@ impl Containment {
         let since = |at: Time| at.millis() - self.started_at.millis();
         let word = match self.ended {
             None if self.aim == Aim::Freeze => "not frozen yet",
+            None if self.aim == Aim::Release => "not released yet",
             None => "not contained",
             Some((_, End::Frozen)) => "frozen",
+            Some((_, End::Released)) => "released",
             Some((_, End::Contained)) => "contained",
             Some((_, End::RevokedUnprobed)) => "revoked, unprobed",
         };
@@ -88,6 +90,7 @@ impl Containment {
                 Goal::Keep => {}
                 Goal::ByHand => steps.push(by_hand(task)),
                 Goal::Freeze => steps.push(freeze(print, task)),
+                Goal::Thaw => steps.push(thaw(task)),
                 Goal::Delete => steps.extend([freeze(print, task), delete(task), prove(task)]),
             }
         }
@@ -177,6 +180,18 @@ fn freeze(print: &KeyPrint, task: &KeyTask) -> PlanStep {
         proof: "the exchange says so, or its list shows no right".into(),
         on_failure: "tried on; after two failures the next step does not wait for it".into(),
         state: if task.is_blocked() { StepState::Proved } else { state_of(&task.freeze) },
+        detail: task.freeze.last.clone(),
+    }
+}
+
+fn thaw(task: &KeyTask) -> PlanStep {
+    let rights = task.rights_before.map(|rights| rights.to_string()).unwrap_or_default();
+    PlanStep {
+        what: format!("give key {} back: {rights}", task.name).into(),
+        after: "at once".into(),
+        proof: "the exchange's list shows rights again".into(),
+        on_failure: "tried on".into(),
+        state: if task.is_done() { StepState::Proved } else { state_of(&task.freeze) },
         detail: task.freeze.last.clone(),
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::kernel::act::ProbeAnswer;
+use crate::kernel::act::{KeyRights, ProbeAnswer};
 use crate::kernel::order::{OrderId, Symbol};
 use crate::kernel::stopping::{DeclaredKey, Mode};
 
@@ -151,6 +151,7 @@ fn stopping(means: Means) -> Stopping {
         ],
         hooks: vec!["unit".into()],
         quiet: QUIET,
+        freeze_unanswered: None,
     }
 }
 
@@ -262,6 +263,7 @@ impl World {
         match self.plan.ended {
             None => {}
             Some((_, End::Frozen)) => assert!(!self.venue.can_trade(&key("bot"))),
+            Some((_, End::Released)) => assert_eq!(self.venue.keys[&key("bot")].rights, RIGHTS),
             Some((_, End::Contained | End::RevokedUnprobed)) => {
                 assert!(!self.venue.keys.contains_key(&key("bot")) && !left, "{:#?}", self.plan.progress());
             }
@@ -425,6 +427,26 @@ fn a_freeze_takes_every_right_and_nothing_else_and_can_become_a_kill() {
     world.plan.escalate(world.now, asked, &stopping(Means::SubAccount));
     world.run(Duration::from_secs(60));
     world.check_contained();
+}
+
+#[test]
+fn a_release_gives_back_what_a_freeze_took_and_nothing_to_a_stranger() {
+    for fault in FAULTS.map(Some).into_iter().chain([None]) {
+        let mut world = World::new(Aim::Freeze);
+        let rogue = KeyRow { key: key("rogue"), name: "rogue".into(), created_at: START, rights: RIGHTS };
+        world.venue.keys.insert(rogue.key.clone(), rogue);
+        world.run(Duration::from_secs(60));
+        let asked = Asked { aim: Aim::Release, by: "owner".into(), incident: None };
+        // The first change of rights after those of the freeze.
+        let nth = world.calls[&Kind::Freeze] + 1;
+        world.faults.extend(fault.map(|fault| (Kind::Freeze, nth, fault)));
+        world.plan.release(world.now, &asked).unwrap();
+        world.run(Duration::from_secs(600));
+        assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Released), "{fault:?} {:#?}", world.plan);
+        assert!(!world.venue.can_trade(&key("rogue")));
+        assert_eq!(world.effects(Kind::Freeze), 3, "{:?}", world.venue.ledger);
+        assert!(world.plan.release(world.now, &asked).is_err(), "there is nothing more to give back");
+    }
 }
 
 #[test]

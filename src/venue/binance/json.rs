@@ -87,6 +87,10 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Fields<'a> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
     /// `None` where the field is absent or null.
     pub fn find(&self, name: &str) -> Option<&Value<'a>> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value).filter(|value| !matches!(value, Value::Null))

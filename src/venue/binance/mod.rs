@@ -1,4 +1,4 @@
-//! Binance spot: the WebSocket API's frames and the few REST reads.
+//! Binance spot: the WebSocket API's frames, the few REST reads, and what ends a theft.
 
 pub mod frame;
 pub mod report;
@@ -6,6 +6,8 @@ pub mod json;
 pub mod request;
 pub mod sign;
 pub mod snapshot;
+pub mod act;
+pub mod restrictions;
 
 pub use frame::{Answer, Frame, Response, VenueError, read};
 pub use json::Kept;

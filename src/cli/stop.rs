@@ -1,0 +1,179 @@
+//! `countersign freeze | kill | resume | containment`: the operator's commands, and how far what they began has come.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::inlet::operator::{OperatorCommand, ask};
+use crate::kernel::act::KeyPrint;
+use crate::kernel::command::Command;
+use crate::kernel::containment::{Aim, Progress, StepState};
+use crate::kernel::incident::IncidentId;
+use crate::secret::typed::Typed;
+use crate::words;
+
+/// The steps are followed this closely, and for this long; the daemon goes on without anybody looking.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const FOLLOW_FOR: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Subcommand)]
+pub enum Stop {
+    /// Take every right from the account's keys; `resume` gives them back
+    Freeze(StopArgs),
+    /// Delete the bot's keys, cancel strangers' orders, stop the bot, and prove it
+    Kill {
+        #[command(flatten)]
+        args: StopArgs,
+        /// Delete this undeclared key as well, named by the print that the containment shows
+        #[arg(long, conflicts_with = "plan")]
+        key: Option<String>,
+    },
+    /// Give back what a freeze took; asks for a one-time password
+    Resume { account: String },
+    /// How far the containment that runs, or the last one, is
+    Containment,
+}
+
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    account: String,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    plan: bool,
+    /// The incident that this ends
+    #[arg(long)]
+    incident: Option<u64>,
+    /// Do not ask whether it is meant
+    #[arg(long)]
+    yes: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// The exit status is 0 only if what was asked for is proved, or was only to be shown.
+pub async fn run(command: Stop, json: bool, config: &Config, out: &mut impl Write) -> anyhow::Result<u8> {
+    let socket = config.operator_socket();
+    let desk = Desk { socket: &socket, json };
+    match command {
+        Stop::Containment => {
+            let progress = desk.progress().await?;
+            let ended = progress.as_ref().is_some_and(|progress| progress.end.is_some());
+            desk.print(progress.as_ref(), out)?;
+            Ok(u8::from(progress.is_some() && !ended))
+        }
+        Stop::Freeze(args) => desk.contain(config, Aim::Freeze, args, Command::Freeze, out).await,
+        Stop::Kill { args, key: None } => desk.contain(config, Aim::Kill, args, Command::Kill, out).await,
+        Stop::Kill { args, key: Some(key) } => {
+            let key = serde_json::from_value::<KeyPrint>(Value::String(key))?;
+            desk.contain(config, Aim::Kill, args, Command::DeleteKey { key }, out).await
+        }
+        Stop::Resume { account } => {
+            watched(config, &account)?;
+            let code = Typed::stdin()?.secret("one-time password", 64)?;
+            let code = Some(code.as_str().into());
+            let order = OperatorCommand::Order { incident: None, order: Command::Resume, code };
+            ask(desk.socket, &order).await?;
+            desk.follow(out).await
+        }
+    }
+}
+
+fn watched(config: &Config, account: &str) -> anyhow::Result<()> {
+    let known = config.declared.account.as_str();
+    if account == known {
+        return Ok(());
+    }
+    Err(anyhow!("account {account} is not watched here\nhint: this configuration watches {known}"))
+}
+
+struct Desk<'a> {
+    socket: &'a Path,
+    json: bool,
+}
+
+impl Desk<'_> {
+    async fn contain(
+        &self,
+        config: &Config,
+        aim: Aim,
+        args: StopArgs,
+        order: Command,
+        out: &mut impl Write,
+    ) -> anyhow::Result<u8> {
+        watched(config, &args.account)?;
+        if args.plan || !args.yes {
+            let answer = ask(self.socket, &OperatorCommand::Plan { aim }).await?;
+            let plan: Progress = serde_json::from_value(answer["plan"].clone())?;
+            if args.plan {
+                self.print(Some(&plan), out)?;
+                return Ok(0);
+            }
+            confirm(&args.account, &plan)?;
+        }
+        let incident = args.incident.map(IncidentId);
+        ask(self.socket, &OperatorCommand::Order { incident, order, code: None }).await?;
+        if args.no_wait {
+            return Ok(0);
+        }
+        self.follow(out).await
+    }
+
+    async fn progress(&self) -> anyhow::Result<Option<Progress>> {
+        let answer = ask(self.socket, &OperatorCommand::Containment).await?;
+        Ok(serde_json::from_value(answer["containment"].clone())?)
+    }
+
+    /// Tells each new line as it comes, until the end.
+    async fn follow(&self, out: &mut impl Write) -> anyhow::Result<u8> {
+        let mut told = 0;
+        let follow = async {
+            loop {
+                let progress = self.progress().await?.ok_or_else(|| anyhow!("nothing is being contained"))?;
+                for line in progress.lines.iter().skip(told).filter(|_| !self.json) {
+                    eprintln!("{} {}", line.at, line.text);
+                }
+                told = progress.lines.len();
+                if progress.end.is_some() {
+                    return anyhow::Ok(progress);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let progress = match tokio::time::timeout(FOLLOW_FOR, follow).await {
+            Ok(progress) => Some(progress?),
+            // It goes on; this only stops looking.
+            Err(_) => self.progress().await?,
+        };
+        self.print(progress.as_ref(), out)?;
+        let proved = progress.is_some_and(|progress| {
+            progress.end.is_some() && progress.steps.iter().all(|step| step.state == StepState::Proved)
+        });
+        Ok(u8::from(!proved))
+    }
+
+    fn print(&self, progress: Option<&Progress>, out: &mut impl Write) -> anyhow::Result<()> {
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(&progress)?)?;
+        } else {
+            write!(out, "{}", progress.map_or_else(|| "nothing was contained yet\n".to_owned(), words::containment))?;
+        }
+        Ok(())
+    }
+}
+
+/// A slip of the finger must not stop a business; a script says `--yes`.
+fn confirm(account: &str, plan: &Progress) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        return Err(anyhow!("nobody is there to say that this is meant\nhint: --yes says so, --plan only shows it"));
+    }
+    eprint!("{}Type the account's name to do this: ", words::containment(plan));
+    let mut typed = String::new();
+    std::io::stdin().read_line(&mut typed)?;
+    if typed.trim() == account { Ok(()) } else { Err(anyhow!("nothing was done")) }
+}

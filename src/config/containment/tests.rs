@@ -1,0 +1,170 @@
+//! Each wrong table has its own words, and what is loaded is what the mode needs.
+
+use super::*;
+use crate::config::Config;
+
+const ASK: &str = r#"
+    mode = "ask"
+    sub_account = "bot+1@example.com"
+    quiet_s = 7
+    admin_key = "file:admin.key"
+    admin_secret = "file:admin.secret"
+    cancel_key = "file:cancel.key"
+    cancel_secret = "file:cancel.secret"
+    [[key]]
+    name = "bot"
+    api_key = "file:bot.key"
+    [[stop]]
+    name = "unit"
+    systemd = "freqtrade.service"
+    user_manager = true
+    [[stop]]
+    name = "command"
+    command = ["/usr/bin/docker", "stop", "bot"]
+    within_s = 20
+    [[stop]]
+    name = "freqtrade"
+    freqtrade = "http://127.0.0.1:8080/"
+    user = "file:user"
+    password = "file:password"
+    [[stop]]
+    name = "hook"
+    webhook = "https://stop.example/it"
+    secret = "file:stop.secret"
+"#;
+
+fn parse(text: &str) -> Result<ContainmentConfig, String> {
+    toml::from_str::<ContainmentTable>(text).map_err(|error| error.to_string())?.checked()
+}
+
+fn folder(secrets: &[(&str, &str)]) -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in secrets {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    folder
+}
+
+const SECRETS: [(&str, &str); 8] = [
+    ("admin.key", "adminKey"),
+    ("admin.secret", "s1"),
+    ("cancel.key", "cancelKey"),
+    ("cancel.secret", "s2"),
+    ("bot.key", "botKey\n"),
+    ("user", "freqtrader"),
+    ("password", "p w"),
+    ("stop.secret", "s3"),
+];
+
+fn load(config: &ContainmentConfig, secrets: &[(&str, &str)]) -> Result<(Stopping, Parts), String> {
+    let folder = folder(secrets);
+    config.load(&Secrets::new(folder.path(), None), &"watchKey".into()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn mode_ask_loads_what_it_acts_with() {
+    let (stopping, parts) = load(&parse(ASK).unwrap(), &SECRETS).unwrap();
+    assert_eq!((stopping.mode, stopping.means, stopping.quiet.as_secs()), (Mode::Ask, Means::SubAccount, 7));
+    let keys: Vec<_> = stopping.keys.iter().map(|key| (&*key.name, key.role, key.print.clone())).collect();
+    assert_eq!(
+        keys,
+        [
+            ("watch", KeyRole::Watch, KeyPrint::of("watchKey")),
+            ("cancel", KeyRole::Cancel, KeyPrint::of("cancelKey")),
+            ("bot", KeyRole::Bot, KeyPrint::of("botKey")),
+        ]
+    );
+    assert_eq!(stopping.hooks, ["unit".into(), "command".into(), "freqtrade".into(), "hook".into()]);
+    assert_eq!(parts.sub_account.as_deref(), Some("bot+1@example.com"));
+    assert_eq!(parts.admin.unwrap().api_key(), "adminKey");
+    assert_eq!(parts.cancel.unwrap().api_key(), "cancelKey");
+    assert_eq!(parts.keys.len(), 3);
+    assert!(matches!(&parts.hooks["unit"], StopHook::Systemd { manager: Manager::User, .. }));
+    assert!(matches!(&parts.hooks["command"], StopHook::Command { within, .. } if within.as_secs() == 20));
+    assert!(matches!(&parts.hooks["freqtrade"], StopHook::Freqtrade { url, .. } if url == "http://127.0.0.1:8080"));
+}
+
+#[test]
+fn mode_watch_loads_nothing() {
+    for text in [ASK.replace("\"ask\"", "\"watch\""), ASK.replace("mode = \"ask\"", ""), String::new()] {
+        // No secret is there: each load would fail.
+        let (stopping, parts) = load(&parse(&text).unwrap(), &[]).unwrap();
+        assert_eq!((stopping.mode, stopping.means), (Mode::Watch, Means::ByHand));
+        assert_eq!((stopping.keys.len(), &*stopping.keys[0].name), (1, "watch"));
+        assert!(stopping.hooks.is_empty() && parts.keys.is_empty() && parts.hooks.is_empty());
+        assert!(parts.admin.is_none() && parts.cancel.is_none() && parts.sub_account.is_none());
+    }
+    assert!(load(&parse(ASK).unwrap(), &[]).err().unwrap().contains("cancel.key"));
+}
+
+#[test]
+fn wrong_tables_are_told_with_what_to_do() {
+    let without = |fields: &[&str]| {
+        let kept = ASK.lines().filter(|line| !fields.iter().any(|field| line.trim().starts_with(field)));
+        kept.collect::<Vec<_>>().join("\n")
+    };
+    let admin = ["admin_key", "admin_secret"];
+    let credentials = ["admin_key", "admin_secret", "cancel_key", "cancel_secret", "sub_account"];
+    for (text, expected) in [
+        (without(&admin), "containment.sub_account is there and admin_key is not"),
+        (without(&["sub_account"]), "containment.admin_key is there and sub_account is not"),
+        (without(&credentials), "no credential to act with is there"),
+        (without(&["admin_secret"]), "admin_key has no admin_secret"),
+        (without(&["cancel_key"]), "cancel_secret has no cancel_key"),
+        (ASK.replace("admin.secret", "admin.key"), "name the same place"),
+        (ASK.replace("bot+1@example.com", "bot"), "no e-mail address"),
+        (ASK.replace("quiet_s = 7", "quiet_s = 0"), "from 1 to 60"),
+        (ASK.replace("\"ask\"", "\"act\""), "unknown variant `act`"),
+        (ASK.replace("name = \"bot\"", "name = \"cancel\""), "a name of countersign's own keys"),
+        (
+            ASK.replace(
+                "[[stop]]\n    name = \"unit\"",
+                "[[key]]\n    name = \"bot\"\n    api_key = \"file:x\"\n    [[stop]]\n    name = \"unit\"",
+            ),
+            "two [[containment.key]] are called \"bot\"",
+        ),
+        (ASK.replace("name = \"hook\"", "name = \"unit\""), "two [[containment.stop]] are called \"unit\""),
+        (ASK.replace("[\"/usr/bin/docker\", \"stop\", \"bot\"]", "[]"), "the command is empty"),
+        (ASK.replace("/usr/bin/docker", "docker"), "no absolute path"),
+        (ASK.replace("within_s = 20", "within_s = 301"), "from 1 to 300"),
+        (ASK.replace("\"freqtrade.service\"", "\"--now\""), "no name of a unit"),
+        (ASK.replace("\"freqtrade.service\"", "\"freqtrade\""), "no name of a unit"),
+        (ASK.replace("user_manager = true", "secret = \"file:x\""), "secret, which belongs to webhook"),
+        (ASK.replace("within_s = 20", "user_manager = true"), "user_manager, which belongs to systemd"),
+        (ASK.replace("systemd = \"freqtrade.service\"", ""), "needs one of command"),
+        (ASK.replace("user_manager = true", "command = [\"/bin/true\"]"), "needs one of command"),
+        (ASK.replace("http://127.0.0.1:8080/", "127.0.0.1:8080"), "must begin with https"),
+        (ASK.replace("http://127", "http://me:pw@127"), "holds a user or a password"),
+        (without(&["password"]), "has no password"),
+        (without(&["secret"]), "has no secret"),
+        (format!("{ASK}\nwitdh = 1"), "unknown field"),
+    ] {
+        let told = parse(&text).unwrap_err();
+        assert!(told.contains(expected), "{told} for {expected}");
+        assert!(told.contains("hint:") || !told.starts_with("containment.sub"), "{told}");
+    }
+}
+
+#[test]
+fn no_key_serves_two_purposes() {
+    let with = |name: &str, text: &'static str| {
+        let mut secrets = SECRETS;
+        secrets.iter_mut().find(|(other, _)| *other == name).unwrap().1 = text;
+        load(&parse(ASK).unwrap(), &secrets).err().unwrap()
+    };
+    assert!(with("bot.key", "cancelKey").contains("cancel and bot are the same key"));
+    assert!(with("cancel.key", "watchKey").contains("watch and cancel are the same key"));
+    assert!(with("admin.key", "botKey").contains("bot and admin are the same key"));
+    assert!(with("bot.key", "a key").contains("characters other than letters"));
+    assert!(with("cancel.secret", "-----BEGIN RSA PRIVATE KEY-----").contains("the cancel key"));
+}
+
+#[test]
+fn the_table_is_part_of_the_configuration() {
+    let sample = include_str!("../../../README.md").split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let config = Config::parse(sample, Path::new(".")).unwrap();
+    assert_eq!(config.containment.mode, Mode::Watch);
+}

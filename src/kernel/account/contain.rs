@@ -1,0 +1,321 @@
+//! Between the account and its containment: commands in, acts out, how the open orders stand, and what the card says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::account::alone::Alone;
+use crate::kernel::account::{Kernel, Timer};
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
+use crate::kernel::blotter::OrderKey;
+use crate::kernel::command::{Command, Totp};
+use crate::kernel::containment::{Aim, Asked, Containment, Progress, Standing};
+use crate::kernel::event::{Answer, Effect, EffectId, Ticket};
+use crate::kernel::incident::{Contained, IncidentId, Priority};
+use crate::kernel::pairs;
+use crate::kernel::rule::Cause;
+use crate::kernel::stopping::{KeyRole, Means, Mode, Stopping};
+use crate::kernel::time::Time;
+use crate::kernel::verdict::Verdict;
+
+/// A key that was seen alive from here lets the probes of a later kill count.
+const LOOK_EVERY: Duration = Duration::from_secs(3_600);
+/// What a containment wants at once, and cannot have at once, it gets no sooner: an event is a row.
+const POLL_GAP: Duration = Duration::from_millis(100);
+/// Shown on the card; all of them stand in `countersign containment`.
+const LINES_ON_CARD: usize = 12;
+
+const HEADLINE: &str = "The account is being contained";
+const ADVICE: &[&str] = &[
+    "Stop the bot, and make a new key for it only once this is contained.",
+    "Change the password and 2FA of the exchange account, and look at withdrawals and transfers.",
+];
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stop {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    containment: Option<Box<Containment>>,
+    /// The incident that tells of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incident: Option<IncidentId>,
+    /// When each declared key last answered a call from here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    alive: BTreeMap<KeyPrint, Time>,
+    /// Looks at living keys under way.
+    #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    looks: BTreeMap<EffectId, KeyPrint>,
+    /// The last time step of a one-time password that was taken: each counts once.
+    #[serde(default)]
+    totp_step: u64,
+    #[serde(default)]
+    pub(super) alone: Alone,
+}
+
+impl Stop {
+    pub(super) fn is_unused(&self) -> bool {
+        self.containment.is_none()
+            && self.alive.is_empty()
+            && self.looks.is_empty()
+            && self.totp_step == 0
+            && self.alone == Alone::default()
+    }
+}
+
+impl Kernel {
+    /// The containment that runs, or the last one.
+    pub fn progress(&self) -> Option<Progress> {
+        self.state.stop.containment.as_ref().map(|containment| containment.progress())
+    }
+
+    /// What a command would do, before it is given.
+    pub fn preview(&self, aim: Aim) -> Result<Progress, String> {
+        let stopping = self.may_stop()?;
+        let asked = Asked { aim, by: "nobody yet".into(), incident: None };
+        Ok(Containment::new(self.now(), asked, stopping, &self.state.stop.alive).progress())
+    }
+
+    fn may_stop(&self) -> Result<&Stopping, String> {
+        match &self.declared.stopping {
+            Some(stopping) if stopping.mode != Mode::Watch => Ok(stopping),
+            Some(_) | None => Err(BY_HAND.to_owned()),
+        }
+    }
+
+    /// What can be stopped from here, said before anybody needs it.
+    pub(super) fn stopping_told(&self) -> String {
+        let means = match self.may_stop() {
+            Err(_) => "countersign only watches here and cannot stop anything; `kill` says what a person can do",
+            Ok(stopping) => match stopping.means {
+                Means::SubAccount => {
+                    "on command it freezes and deletes the bot's keys, cancels strangers' orders, and proves it"
+                }
+                Means::ByHand => {
+                    "THIS CANNOT KILL A KEY: no API deletes a key of one's own account. On command it cancels strangers' \
+                     orders again and again and stops the bot, until you have deleted the key and a probe shows it"
+                }
+            },
+        };
+        let last = self.state.stop.containment.as_ref().map(|containment| containment.progress().word);
+        last.map_or_else(|| means.to_owned(), |word| format!("{means}; last containment: {word}"))
+    }
+
+    pub(super) fn command(
+        &mut self,
+        ticket: Ticket,
+        by: &str,
+        incident: Option<IncidentId>,
+        command: &Command,
+        totp: Totp,
+    ) {
+        let done = self.may_command(command, totp).and_then(|()| match command {
+            Command::Freeze => self.contain(Aim::Freeze, by, incident),
+            Command::Kill => self.contain(Aim::Kill, by, incident),
+            Command::DeleteKey { key } => self.delete_key(key, by),
+            Command::Resume => self.contain(Aim::Release, by, incident),
+        });
+        let answer = match done {
+            Ok(()) => Answer::Done,
+            Err(reason) => Answer::Refused { reason: reason.into() },
+        };
+        self.effects.push(Effect::Answer { ticket, answer });
+    }
+
+    fn may_command(&mut self, command: &Command, totp: Totp) -> Result<(), String> {
+        if !command.needs_totp() {
+            return Ok(());
+        }
+        match totp {
+            Totp::Right { step } if step > self.state.stop.totp_step => {
+                self.state.stop.totp_step = step;
+                Ok(())
+            }
+            Totp::Right { .. } => Err("this one-time password was used already: wait for the next one".to_owned()),
+            Totp::Wrong => Err("the one-time password is wrong".to_owned()),
+            Totp::Absent => Err("this needs a one-time password".to_owned()),
+        }
+    }
+
+    pub(super) fn contain(&mut self, aim: Aim, by: &str, incident: Option<IncidentId>) -> Result<(), String> {
+        let now = self.now();
+        let stopping = self.may_stop()?.clone();
+        let asked = Asked { aim, by: by.into(), incident };
+        match (&mut self.state.stop.containment, aim) {
+            (Some(running), Aim::Freeze) if running.is_running() && running.aim != Aim::Release => {
+                return Err(format!("the account is being contained already: {}", running.progress().word));
+            }
+            (Some(running), Aim::Kill) if running.is_running() && running.aim == Aim::Kill => {
+                return Err(format!("the account is being killed already: {}", running.progress().word));
+            }
+            (Some(running), Aim::Kill) if running.aim == Aim::Freeze => running.escalate(now, asked, &stopping),
+            (Some(running), Aim::Release) => running.release(now, &asked)?,
+            (None, Aim::Release) => return Err("nothing was frozen".to_owned()),
+            (_, Aim::Freeze | Aim::Kill) => {
+                let containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
+                self.state.stop.containment = Some(Box::new(containment));
+                self.state.stop.incident = None;
+            }
+        }
+        self.place_containment(incident);
+        Ok(())
+    }
+
+    pub(super) fn is_containing(&self) -> bool {
+        self.state.stop.containment.as_ref().is_some_and(|containment| containment.is_running())
+    }
+
+    fn delete_key(&mut self, key: &KeyPrint, by: &str) -> Result<(), String> {
+        let now = self.now();
+        let Some(containment) = &mut self.state.stop.containment else {
+            return Err("no containment has listed the account's keys yet: freeze or kill first".to_owned());
+        };
+        containment.delete_too(now, key, by).map_err(str::to_owned)
+    }
+
+    /// It is told on the card of the incident that it ends, or on one of its own.
+    fn place_containment(&mut self, incident: Option<IncidentId>) {
+        let known = incident.filter(|id| self.state.book.knows(*id)).or(self.state.stop.incident);
+        let known = known.or_else(|| self.state.book.open_id(Cause::Stranger, ""));
+        let id = known.unwrap_or_else(|| {
+            let line = "asked for without an incident".to_owned();
+            self.built_in("containment", Cause::Containment, "", Priority::Critical, HEADLINE, line, ADVICE)
+        });
+        self.state.stop.incident = Some(id);
+    }
+
+    /// The acts that were asked for and not answered are found out about; the looks are made anew.
+    pub(super) fn restart_containment(&mut self) {
+        let now = self.now();
+        self.state.stop.looks.clear();
+        let of_today = |containment: &Containment| {
+            self.declared.stopping.as_ref().is_some_and(|stopping| containment.is_of(stopping))
+        };
+        if self.state.stop.containment.as_ref().is_some_and(|known| !known.is_running() && !of_today(known)) {
+            self.state.stop.containment = None;
+        }
+        if let Some(containment) = &mut self.state.stop.containment {
+            containment.handle_restart(now);
+        }
+        self.look_at_keys();
+    }
+
+    /// Whether the declared keys answer from here while nothing is wrong.
+    pub(super) fn look_at_keys(&mut self) {
+        self.state.timers.retain(|(_, timer)| *timer != Timer::LookAtKeys);
+        let Ok(stopping) = self.may_stop() else { return };
+        let bots = stopping.keys.iter().filter(|key| key.role == KeyRole::Bot);
+        let prints: Vec<KeyPrint> = bots.map(|key| key.print.clone()).collect();
+        for key in prints {
+            let effect = self.act(Act::Probe { key: key.clone() });
+            self.state.stop.looks.insert(effect, key);
+        }
+        self.set_timer(LOOK_EVERY, Timer::LookAtKeys);
+    }
+
+    fn act(&mut self, act: Act) -> EffectId {
+        let index = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
+        self.effects.push(Effect::Act(act));
+        EffectId { cause: self.state.now.seq, index }
+    }
+
+    pub(super) fn acted(&mut self, effect: EffectId, outcome: &ActOutcome) {
+        let now = self.now();
+        if let Some(key) = self.state.stop.looks.remove(&effect) {
+            let answered = |answer: &ProbeAnswer| matches!(answer, ProbeAnswer::Alive { .. });
+            if matches!(outcome, ActOutcome::Probed(answers) if answers.iter().any(answered)) {
+                self.state.stop.alive.insert(key, now);
+            }
+            return;
+        }
+        let mut shown = BTreeMap::new();
+        if let ActOutcome::Orders(snapshots) = outcome {
+            for snapshot in snapshots {
+                let key = (snapshot.symbol.clone(), snapshot.order_id);
+                if !self.state.blotter.orders.contains_key(&key) {
+                    self.order_read(snapshot);
+                }
+                shown.insert(key.clone(), self.standing(&key));
+            }
+        }
+        if let Some(containment) = &mut self.state.stop.containment {
+            containment.handle_outcome(now, effect, outcome, &shown);
+        }
+    }
+
+    /// Only what the bot said, or what stood there before us, is spared.
+    fn standing(&self, key: &OrderKey) -> Standing {
+        match self.state.blotter.orders.get(key).map(|order| order.verdict) {
+            Some(Verdict::Matched | Verdict::PreExisting) => Standing::Spare,
+            Some(Verdict::Pending) => Standing::Wait,
+            Some(
+                Verdict::Foreign
+                | Verdict::Divergent
+                | Verdict::Replayed
+                | Verdict::Forged
+                | Verdict::Unissued
+                | Verdict::Unlogged
+                | Verdict::ExchangeGenerated
+                | Verdict::Unproven,
+            )
+            | None => Standing::Cancel,
+        }
+    }
+
+    /// An order was placed or traded; if it is a stranger's, a containment takes note.
+    pub(super) fn stranger_acted(&mut self, key: &OrderKey) {
+        let now = self.now();
+        let Some(order) = self.state.blotter.orders.get(key).filter(|order| order.verdict.is_stranger()) else {
+            return;
+        };
+        if let Some(containment) = &mut self.state.stop.containment {
+            let what = format!("order {} of {} is not your bot's", key.1, key.0);
+            containment.handle_foreign(now, order.created_at, &what);
+        }
+    }
+
+    /// A cancel that nobody announced, on an order that the containment cancels, is the containment's.
+    pub(super) fn we_cancel(&self, key: &OrderKey) -> bool {
+        self.state.stop.containment.as_ref().is_some_and(|containment| containment.cancels(key))
+    }
+
+    /// After every event: the next acts, the next timer, and the card.
+    pub(super) fn drive_containment(&mut self) {
+        let Some(mut containment) = self.state.stop.containment.take() else { return };
+        let (now, seq) = self.moment();
+        let mut standings: BTreeMap<OrderKey, Standing> = BTreeMap::new();
+        if containment.is_running() {
+            let open = self.state.blotter.open_orders();
+            standings.extend(open.map(|(key, _)| (key.clone(), self.standing(key))));
+        }
+        containment.settle(now);
+        let before = self.effects.len();
+        let name = |index| EffectId { cause: seq, index: u32::try_from(before + index).unwrap_or(u32::MAX) };
+        let acts = containment.poll(now, &standings, name);
+        self.effects.extend(acts.into_iter().map(Effect::Act));
+        self.state.timers.retain(|(_, timer)| *timer != Timer::Contain);
+        if let Some(due) = containment.due(&standings) {
+            self.state.timers.insert((due.max(now + POLL_GAP), Timer::Contain));
+        }
+        self.show_containment(&containment);
+        self.state.stop.containment = Some(containment);
+    }
+
+    fn show_containment(&mut self, containment: &Containment) {
+        let Some(id) = self.state.stop.incident else { return };
+        let progress = containment.progress();
+        let from = progress.lines.len().saturating_sub(LINES_ON_CARD);
+        let shown = Contained {
+            word: progress.word,
+            asked_by: progress.asked_by,
+            blocked_ms: progress.blocked_ms,
+            orders_gone_ms: progress.orders_gone_ms,
+            lines: progress.lines[from..].to_vec(),
+        };
+        self.state.book.contain(id, shown);
+    }
+}
+
+const BY_HAND: &str = "countersign only watches this account, and cannot stop anything. Do it by hand, now: \
+    1. delete the bot's API key: https://www.binance.com/en/my/settings/api-management (app: Profile, API Management); \
+    2. cancel every open order that is not your bot's; 3. stop the bot; 4. look at withdrawals and transfers. \
+    [containment] in countersign.toml lets it do 1 to 3.";

@@ -1,0 +1,42 @@
+//! What an operator may tell an account to do, as the kernel hears it: who said it and with what proof was settled at the
+//! edge, where the secrets are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::act::KeyPrint;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Reversible: the account's keys lose every right.
+    Freeze,
+    /// Final: the bot's keys are deleted, strangers' orders cancelled, the bot stopped.
+    Kill,
+    /// The owner decides on a key that nobody declared: delete it as well.
+    DeleteKey { key: KeyPrint },
+    /// Gives back what a freeze took.
+    Resume,
+}
+
+impl Command {
+    /// Whatever widens trust needs a one-time password.
+    #[must_use]
+    pub const fn needs_totp(&self) -> bool {
+        match self {
+            Self::Freeze | Self::Kill | Self::DeleteKey { .. } => false,
+            Self::Resume => true,
+        }
+    }
+}
+
+/// A one-time password, as the edge found it. Its time step counts once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "totp", rename_all = "snake_case")]
+pub enum Totp {
+    Absent,
+    Wrong,
+    /// Right for this time step.
+    Right {
+        step: u64,
+    },
+}

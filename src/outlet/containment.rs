@@ -1,0 +1,462 @@
+//! Does one act of a containment at a time of somebody else's choosing, and says what became of it. Its client, its
+//! connections and its names are apart from those that watch: what fails there must not fail here.
+//!
+//! Invariants: it chooses nothing and repeats nothing, but for a time that the venue refused, since nothing was done then.
+//! What is not clear is `Unknown`. No reason holds a URL or a key. What one kind of act was told to wait holds that
+//! kind alone, and what makes keys useless never waits for orders.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, ProbeAnswer};
+use crate::kernel::time::Time;
+use crate::outlet::addresses::LastGood;
+use crate::outlet::bot::StopHook;
+use crate::outlet::exchange::{body_of, causes};
+use crate::tls::{TlsError, http_client_builder};
+use crate::venue::binance::act::{self, By, CLOCK_REFUSED, Call, Ending, KEYS_MAX, KeyList, Method, Reply, ShownKey};
+use crate::venue::binance::restrictions::{self, Restrictions};
+use crate::venue::binance::{ApiCredential, Kept, snapshot};
+use crate::venue::budget::{Budget, Share};
+use crate::venue::server_time::ServerTime;
+
+/// From the first byte sent to the last one read, of one call.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// The venue's clock is worth no longer wait: ours is tried then.
+const TIME_WITHIN: Duration = Duration::from_secs(2);
+/// Well inside the minute after which servers close idle connections.
+const WARM_EVERY: Duration = Duration::from_secs(45);
+const CONNECTIONS_WARM: usize = 2;
+const IDLE_WITHIN: Duration = Duration::from_secs(120);
+/// Acts under way at once; more wait for their turn, and keys never for orders.
+const KEY_ACTS: usize = 24;
+const ORDER_ACTS: usize = 8;
+
+/// What its owner gave it. Whatever is missing, the acts that need it are refused.
+#[derive(Default)]
+pub struct Parts {
+    /// The e-mail of the bot's sub-account.
+    pub sub_account: Option<Box<str>>,
+    pub admin: Option<ApiCredential>,
+    pub cancel: Option<ApiCredential>,
+    /// The declared keys, without their secrets.
+    pub keys: Vec<SecretString>,
+    pub hooks: BTreeMap<Box<str>, StopHook>,
+}
+
+pub struct ContainmentOutlet {
+    rest_url: String,
+    http: reqwest::Client,
+    sub_account: Option<Box<str>>,
+    admin: Option<ApiCredential>,
+    cancel: Option<ApiCredential>,
+    declared: BTreeMap<KeyPrint, SecretString>,
+    hooks: BTreeMap<Box<str>, StopHook>,
+    key_acts: Semaphore,
+    order_acts: Semaphore,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    server_time: ServerTime,
+    weight: Budget,
+    holds: BTreeMap<Kind, Time>,
+    /// Keys that a list showed. They stay when the list does not show them any more: then they are to be probed.
+    shown: BTreeMap<KeyPrint, SecretString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    List,
+    Rights,
+    Delete,
+    Probe,
+    Orders,
+    Upkeep,
+}
+
+/// With what a call is sent.
+#[derive(Clone, Copy)]
+enum With<'a> {
+    Signed(&'a ApiCredential),
+    /// The key, and a signature that is none where the venue wants one.
+    Unsigned(&'a SecretString),
+    Nothing,
+}
+
+struct Answer {
+    status: u16,
+    retry_after: Option<Duration>,
+    body: String,
+}
+
+impl Answer {
+    fn reply(&self) -> Reply<'_> {
+        Reply { status: self.status, retry_after: self.retry_after, body: &self.body }
+    }
+}
+
+/// The client for an outlet of this kind: no proxy, no redirect, connections that stay open, names by their last answer.
+pub fn client(tls: &ClientConfig, names: LastGood) -> Result<reqwest::Client, TlsError> {
+    let client = http_client_builder(tls, ANSWER_WITHIN)
+        .dns_resolver(std::sync::Arc::new(names))
+        .retry(reqwest::retry::never())
+        .pool_idle_timeout(IDLE_WITHIN)
+        .pool_max_idle_per_host(KEY_ACTS)
+        .tcp_keepalive(Duration::from_secs(20))
+        .build()?;
+    Ok(client)
+}
+
+impl ContainmentOutlet {
+    #[must_use]
+    pub fn new(rest_url: &str, http: reqwest::Client, parts: Parts) -> Self {
+        let declared = parts.keys.into_iter().map(|key| (KeyPrint::of(key.expose_secret()), key)).collect();
+        Self {
+            rest_url: rest_url.trim_end_matches('/').to_owned(),
+            http,
+            sub_account: parts.sub_account,
+            admin: parts.admin,
+            cancel: parts.cancel,
+            declared,
+            hooks: parts.hooks,
+            key_acts: Semaphore::new(KEY_ACTS),
+            order_acts: Semaphore::new(ORDER_ACTS),
+            state: Mutex::default(),
+        }
+    }
+
+    pub async fn act(&self, act: &Act, clock: &(impl Fn() -> Time + Sync)) -> ActOutcome {
+        let turn = match act {
+            Act::ListKeys | Act::SetRights { .. } | Act::DeleteKey { .. } | Act::Probe { .. } => Some(&self.key_acts),
+            Act::OpenOrders | Act::CancelOrder { .. } => Some(&self.order_acts),
+            Act::StopBot { .. } => None,
+        };
+        let _turn = match turn {
+            Some(turn) => turn.acquire().await.ok(),
+            None => None,
+        };
+        let outcome = match act {
+            Act::ListKeys => {
+                self.list(clock).await.map(|keys| keys.into_iter().map(|key| key.row).collect()).map(ActOutcome::Keys)
+            }
+            Act::SetRights { key, rights } => self.set_rights(key, *rights, clock).await,
+            Act::DeleteKey { key } => self.delete(key, clock).await,
+            Act::Probe { key } => self.probe(key, clock).await,
+            Act::OpenOrders => {
+                let body = self.granted(Kind::Orders, &Call::open_orders(), clock).await;
+                body.and_then(|body| act::open_orders(&body).map_err(unreadable))
+            }
+            Act::CancelOrder { symbol, order_id } => {
+                let body = self.granted(Kind::Orders, &Call::cancel_order(symbol, *order_id), clock).await;
+                body.and_then(|body| act::cancelled(&body, *order_id).map_err(unreadable))
+            }
+            Act::StopBot { hook } => match self.hooks.get(hook) {
+                Some(stop) => Ok(stop.stop(hook, &self.http, clock()).await),
+                None => Err(not_sent(&format!("no way to stop the bot is called {hook:?}"))),
+            },
+        };
+        outcome.unwrap_or_else(|not_done| not_done)
+    }
+
+    /// Keeps connections open, addresses fresh and the venue's clock known until `end`. Somebody must run it beside.
+    pub async fn stay_warm(&self, clock: &(impl Fn() -> Time + Sync), end: &CancellationToken) {
+        loop {
+            if let Err(reason) = self.warm(clock).await {
+                tracing::warn!("the connection for emergencies cannot be kept open: {reason}");
+            }
+            tokio::select! {
+                biased;
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(WARM_EVERY) => {}
+            }
+        }
+    }
+
+    /// One cheap call on each of the connections that stay open.
+    pub async fn warm(&self, clock: &(impl Fn() -> Time + Sync)) -> Result<(), String> {
+        let calls = (0..CONNECTIONS_WARM).map(|_| self.ask_server_time(clock));
+        futures_util::future::join_all(calls).await.into_iter().collect()
+    }
+
+    /// What a key may do, as the venue tells the key itself.
+    pub async fn restrictions(
+        &self,
+        credential: &ApiCredential,
+        clock: &(impl Fn() -> Time + Sync),
+    ) -> Result<Restrictions, String> {
+        let call = Call::restrictions();
+        let answer = self.ask(Kind::Upkeep, &call, With::Signed(credential), clock).await.map_err(|why| words(&why))?;
+        let body = body(answer).map_err(|why| words(&why))?;
+        restrictions::restrictions(&body).map_err(|kept| format!("the answer cannot be read: {kept}"))
+    }
+
+    #[must_use]
+    pub const fn admin(&self) -> Option<&ApiCredential> {
+        self.admin.as_ref()
+    }
+
+    #[must_use]
+    pub const fn cancel(&self) -> Option<&ApiCredential> {
+        self.cancel.as_ref()
+    }
+
+    async fn list(&self, clock: &(impl Fn() -> Time + Sync)) -> Result<Vec<ShownKey>, ActOutcome> {
+        let sub_account = self.sub_account()?;
+        let mut list = KeyList::default();
+        while let Some(page) = list.wants() {
+            let body = self.granted(Kind::List, &Call::list_keys(sub_account, page), clock).await?;
+            list.take(&body).map_err(unreadable)?;
+        }
+        let keys = list.into_keys();
+        self.remember(&keys);
+        Ok(keys)
+    }
+
+    /// At the limit those that this list does not show give way.
+    fn remember(&self, keys: &[ShownKey]) {
+        let shown = &mut self.state().shown;
+        if shown.len() + keys.len() > 2 * KEYS_MAX {
+            shown.retain(|print, _| keys.iter().any(|key| key.row.key == *print));
+        }
+        for key in keys.iter().filter(|key| !self.declared.contains_key(&key.row.key)) {
+            shown.insert(key.row.key.clone(), key.api_key.clone());
+        }
+    }
+
+    async fn set_rights(
+        &self,
+        print: &KeyPrint,
+        rights: KeyRights,
+        clock: &(impl Fn() -> Time + Sync),
+    ) -> Result<ActOutcome, ActOutcome> {
+        let (sub_account, key) = (self.sub_account()?, self.key(print, clock).await?);
+        let call = Call::set_rights(sub_account, key.expose_secret(), rights);
+        let body = self.granted(Kind::Rights, &call, clock).await?;
+        act::rights_set(&body, &key, rights).map_err(unreadable)
+    }
+
+    async fn delete(&self, print: &KeyPrint, clock: &(impl Fn() -> Time + Sync)) -> Result<ActOutcome, ActOutcome> {
+        let (sub_account, key) = (self.sub_account()?, self.key(print, clock).await?);
+        let body = self.granted(Kind::Delete, &Call::delete_key(sub_account, key.expose_secret()), clock).await?;
+        act::deleted(&body).map_err(unreadable)
+    }
+
+    async fn probe(&self, print: &KeyPrint, clock: &(impl Fn() -> Time + Sync)) -> Result<ActOutcome, ActOutcome> {
+        let key = self.key(print, clock).await?;
+        let [keyed, missigned] = Call::probes();
+        let with = With::Unsigned(&key);
+        let (keyed, missigned) =
+            tokio::join!(self.ask(Kind::Probe, &keyed, with, clock), self.ask(Kind::Probe, &missigned, with, clock));
+        let answers = [read_probe(&keyed), read_probe(&missigned)];
+        // A living answer is worth telling whatever became of the other; anything less is asked again as a whole.
+        if answers.iter().any(|answer| matches!(answer, ProbeAnswer::Alive { .. })) {
+            return Ok(ActOutcome::Probed(answers));
+        }
+        for answer in [keyed, missigned] {
+            match answer {
+                Err(held @ ActOutcome::Held { .. }) => return Err(held),
+                Ok(answer) => {
+                    if let Ending::Limited { wait, reason } = answer.reply().ending() {
+                        return Err(ActOutcome::Held { until: clock() + wait, reason });
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(ActOutcome::Probed(answers))
+    }
+
+    fn sub_account(&self) -> Result<&str, ActOutcome> {
+        self.sub_account.as_deref().ok_or_else(|| {
+            not_sent("no sub-account is configured, and no API changes a key of one's own account; a person must")
+        })
+    }
+
+    /// The key of that print; a list is read where it is not known.
+    async fn key(&self, print: &KeyPrint, clock: &(impl Fn() -> Time + Sync)) -> Result<SecretString, ActOutcome> {
+        if let Some(key) = self.known_key(print) {
+            return Ok(key);
+        }
+        let unknown = |why: &str| not_sent(&format!("key {print} is not declared, and {why}"));
+        if self.sub_account.is_none() {
+            return Err(unknown("without a sub-account there is no list to find it in"));
+        }
+        match self.list(clock).await {
+            Ok(_) => self.known_key(print).ok_or_else(|| unknown("the exchange's list does not show it")),
+            Err(held @ ActOutcome::Held { .. }) => Err(held),
+            Err(other) => Err(unknown(&format!("the exchange's list could not be read: {}", words(&other)))),
+        }
+    }
+
+    fn known_key(&self, print: &KeyPrint) -> Option<SecretString> {
+        self.declared.get(print).cloned().or_else(|| self.state().shown.get(print).cloned())
+    }
+
+    /// The body of a call that was granted, or what became of it otherwise.
+    async fn granted(&self, kind: Kind, call: &Call, clock: &(impl Fn() -> Time + Sync)) -> Result<String, ActOutcome> {
+        let credential = match call.by {
+            By::Admin => self.admin.as_ref(),
+            By::Cancel => self.cancel.as_ref(),
+            By::Suspect | By::Itself | By::Nobody => None,
+        };
+        let credential = credential.ok_or_else(|| match kind {
+            Kind::Orders => not_sent("no key to cancel with is configured ([containment] cancel_key, cancel_secret)"),
+            Kind::List | Kind::Rights | Kind::Delete | Kind::Probe | Kind::Upkeep => {
+                not_sent("no key of the master is configured ([containment] admin_key, admin_secret)")
+            }
+        })?;
+        let answer = self.ask(kind, call, With::Signed(credential), clock).await?;
+        match answer.reply().ending() {
+            Ending::Limited { wait, reason } => Err(ActOutcome::Held { until: clock() + wait, reason }),
+            Ending::Granted | Ending::Refused { .. } | Ending::Unknown { .. } => body(answer),
+        }
+    }
+
+    /// At most two attempts: the venue refuses a time before it does anything.
+    async fn ask(
+        &self,
+        kind: Kind,
+        call: &Call,
+        with: With<'_>,
+        clock: &(impl Fn() -> Time + Sync),
+    ) -> Result<Answer, ActOutcome> {
+        let answer = self.send(kind, call, with, clock).await?;
+        match answer.reply().ending() {
+            Ending::Refused { code: CLOCK_REFUSED, .. } => {
+                self.state().server_time.forget();
+                self.send(kind, call, with, clock).await
+            }
+            Ending::Granted | Ending::Refused { .. } | Ending::Limited { .. } | Ending::Unknown { .. } => Ok(answer),
+        }
+    }
+
+    async fn send(
+        &self,
+        kind: Kind,
+        call: &Call,
+        with: With<'_>,
+        clock: &(impl Fn() -> Time + Sync),
+    ) -> Result<Answer, ActOutcome> {
+        if call.is_signed() && !matches!(with, With::Nothing) && !self.state().server_time.is_known() {
+            // Ours may be good enough: the venue tells if it is not.
+            if let Err(reason) = self.ask_server_time(clock).await {
+                tracing::debug!("the exchange's clock is not known: {reason}");
+            }
+        }
+        self.pay(kind, call, clock())?;
+        let at = self.state().server_time.at(clock());
+        let (query, key) = match with {
+            With::Signed(credential) => (call.signed(credential, at), Some(credential.api_key())),
+            With::Unsigned(key) if call.is_signed() => (call.missigned(at), Some(key.expose_secret())),
+            With::Unsigned(key) => (String::new(), Some(key.expose_secret())),
+            With::Nothing => (String::new(), None),
+        };
+        let url = format!("{}{}{}{query}", self.rest_url, call.path, if query.is_empty() { "" } else { "?" });
+        let mut request = match call.method {
+            Method::Get => self.http.get(url),
+            Method::Post => self.http.post(url),
+            Method::Delete => self.http.delete(url),
+        };
+        if let Some(key) = key {
+            request = request.header("X-MBX-APIKEY", key);
+        }
+        let response = request.send().await.map_err(|error| unknown(&causes(error)))?;
+        let header = |name: &str| response.headers().get(name)?.to_str().ok()?.parse::<u32>().ok();
+        let (status, retry_after) = (response.status().as_u16(), header("retry-after"));
+        if let Some(used) = header("x-mbx-used-weight-1m") {
+            self.state().weight.handle_used(clock(), used);
+        }
+        let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
+        let body = body_of(response).await;
+        let answer = match body {
+            Ok(body) => Answer { status, retry_after, body },
+            // A limit is one whatever its body holds.
+            Err(_) if matches!(status, 403 | 418 | 429) => Answer { status, retry_after, body: String::new() },
+            Err(error) => return Err(unknown(&error.to_string())),
+        };
+        if let Ending::Limited { wait, .. } = answer.reply().ending() {
+            let until = clock() + wait;
+            self.state().holds.entry(kind).and_modify(|held| *held = until.max(*held)).or_insert(until);
+        }
+        Ok(answer)
+    }
+
+    fn pay(&self, kind: Kind, call: &Call, now: Time) -> Result<(), ActOutcome> {
+        let mut state = self.state();
+        if let Some(until) = state.holds.get(&kind).copied().filter(|until| now < *until) {
+            return Err(ActOutcome::Held { until, reason: "the exchange told this address to wait".into() });
+        }
+        if call.weight == 0 {
+            return Ok(());
+        }
+        let share = if kind == Kind::Orders { Share::Orders } else { Share::Keys };
+        let paid = state.weight.spend(now, call.weight, share);
+        paid.map_err(|held| ActOutcome::Held { until: held.until, reason: held.reason.into() })
+    }
+
+    async fn ask_server_time(&self, clock: &(impl Fn() -> Time + Sync)) -> Result<(), String> {
+        let sent = clock();
+        let call = Call::server_time();
+        let answer = Box::pin(self.send(Kind::Upkeep, &call, With::Nothing, clock));
+        let answer = match tokio::time::timeout(TIME_WITHIN, answer).await {
+            Ok(answer) => answer.map_err(|why| words(&why))?,
+            Err(_) => return Err("no answer in time".to_owned()),
+        };
+        let body = body(answer).map_err(|why| words(&why))?;
+        let server = snapshot::server_time(&body).map_err(|kept| kept.to_string())?;
+        self.state().server_time.observe(sent, server, clock());
+        Ok(())
+    }
+
+    /// Nothing that holds the lock can leave the state half-changed, so a poisoned one is as good.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn body(answer: Answer) -> Result<String, ActOutcome> {
+    match answer.reply().ending() {
+        Ending::Granted => Ok(answer.body),
+        Ending::Refused { code, reason } => Err(ActOutcome::Refused { code, reason }),
+        Ending::Limited { reason, .. } | Ending::Unknown { reason } => Err(ActOutcome::Unknown { reason }),
+    }
+}
+
+fn read_probe(answer: &Result<Answer, ActOutcome>) -> ProbeAnswer {
+    match answer {
+        Ok(answer) => answer.reply().probe(),
+        Err(not_asked) => ProbeAnswer::Unclear { reason: words(not_asked).into() },
+    }
+}
+
+/// Refused by ourselves: nothing left this machine.
+fn not_sent(reason: &str) -> ActOutcome {
+    ActOutcome::Refused { code: 0, reason: reason.into() }
+}
+
+fn unknown(reason: &str) -> ActOutcome {
+    ActOutcome::Unknown { reason: format!("no usable answer from the exchange: {reason}").into() }
+}
+
+fn unreadable(kept: Kept) -> ActOutcome {
+    ActOutcome::Unknown { reason: format!("the answer cannot be read: {kept}").into() }
+}
+
+fn words(outcome: &ActOutcome) -> String {
+    match outcome {
+        ActOutcome::Refused { code: 0, reason } | ActOutcome::Unknown { reason } => reason.to_string(),
+        ActOutcome::Refused { code, reason } => format!("refused with code {code}: {reason}"),
+        ActOutcome::Held { until, reason } => format!("held back until {until} UTC: {reason}"),
+        ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
+            "an answer of another kind".to_owned()
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! One-time passwords (RFC 6238): checked here, where the secret is; that each counts only once is the kernel's to know.
+
+use qrcode::QrCode;
+use qrcode::render::unicode;
+use secrecy::{ExposeSecret, SecretString};
+use totp_rs::{Builder, Secret};
+use zeroize::Zeroizing;
+
+use crate::kernel::command::Totp;
+use crate::kernel::order::Account;
+use crate::kernel::time::Time;
+
+pub struct OneTimePasswords(totp_rs::Totp);
+
+#[derive(Debug, thiserror::Error)]
+pub enum OneTimeError {
+    #[error(
+        "the secret of the one-time passwords is no base32 of at least 16 bytes\nhint: countersign secret totp NAME"
+    )]
+    Secret,
+    #[error("the one-time passwords cannot be shown as a QR code: {0}")]
+    Shown(String),
+}
+
+impl OneTimePasswords {
+    /// `secret` is base32, as an authenticator takes it.
+    pub fn new(secret: &SecretString, account: &Account) -> Result<Self, OneTimeError> {
+        let secret = Secret::try_from_base32(secret.expose_secret().trim()).map_err(|_| OneTimeError::Secret)?;
+        // SHA-1, six digits, 30 s, one step of skew: what every authenticator can do.
+        let builder =
+            Builder::new().with_secret(secret).with_account_name(account.as_str()).with_issuer(Some("countersign"));
+        builder.build().map(Self).map_err(|_| OneTimeError::Secret)
+    }
+
+    /// A new secret, in base32.
+    pub fn generate() -> Result<SecretString, getrandom::Error> {
+        let mut bytes = Zeroizing::new([0_u8; 20]);
+        getrandom::fill(&mut *bytes)?;
+        Ok(data_encoding::BASE32_NOPAD.encode(&*bytes).into())
+    }
+
+    pub fn check(&self, code: &str, now: Time) -> Totp {
+        let seconds = u64::try_from(now.millis() / 1_000).unwrap_or(0);
+        let code: String = code.chars().filter(|c| !c.is_whitespace()).collect();
+        self.0.check(&code, seconds).map_or(Totp::Wrong, |step| Totp::Right { step })
+    }
+
+    /// For the enrolment, and never again: whoever sees it can make the passwords.
+    pub fn qr_code(&self) -> Result<String, OneTimeError> {
+        let url = self.0.to_url().map_err(|error| OneTimeError::Shown(error.to_string()))?;
+        let code = QrCode::new(url.as_bytes()).map_err(|error| OneTimeError::Shown(error.to_string()))?;
+        Ok(code.render::<unicode::Dense1x2>().build())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 6238, appendix B: the SHA-1 secret "12345678901234567890" at 59 s gives 94287082, of which six digits.
+    const SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+
+    #[test]
+    fn the_published_vectors_hold_within_one_step() {
+        let totp = OneTimePasswords::new(&SECRET.into(), &Account::new("main")).unwrap();
+        let at = |seconds: i64| Time::from_millis(seconds * 1_000);
+        assert_eq!(totp.check("287082", at(59)), Totp::Right { step: 1 });
+        assert_eq!(totp.check("287 082", at(89)), Totp::Right { step: 1 });
+        assert_eq!(totp.check("287082", at(90)), Totp::Wrong);
+        assert_eq!(totp.check("050471", at(1_111_111_111)), Totp::Right { step: 37_037_037 });
+        for code in ["", "28708", "2870822", "abcdef", "２８７０８２"] {
+            assert_eq!(totp.check(code, at(59)), Totp::Wrong, "{code}");
+        }
+        assert!(OneTimePasswords::new(&"short".into(), &Account::new("main")).is_err());
+        assert!(totp.qr_code().unwrap().lines().count() > 10);
+    }
+}

@@ -1,0 +1,183 @@
+//! What a key may do, as the venue tells it to the key itself, and whether that fits what countersign uses it for.
+
+use crate::venue::binance::json::{self, Fields, Kept};
+
+/// What countersign has a key for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialRole {
+    /// Reads.
+    Watch,
+    /// Cancels, in the bot's account.
+    Cancel,
+    /// Freezes and deletes keys of the sub-account, from the master.
+    Admin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restrictions {
+    pub ip_restricted: bool,
+    /// Every right that was told and is granted, by the venue's name.
+    granted: Vec<Box<str>>,
+    /// Rights that this version does not know, granted or not: the venue has changed something.
+    pub unknown: Vec<(Box<str>, bool)>,
+}
+
+const READING: &str = "enableReading";
+const WITHDRAWALS: &str = "enableWithdrawals";
+const SPOT: &str = "enableSpotAndMarginTrading";
+
+/// The rights to trade beside spot, and how the venue's page names them.
+const OTHER_TRADING: [(&str, &str); 5] = [
+    ("enableMargin", "Enable Margin Loan, Repay & Transfer"),
+    ("enableFutures", "Enable Futures"),
+    ("enableVanillaOptions", "Enable European Options"),
+    ("enablePortfolioMarginTrading", "Enable Portfolio Margin Trading"),
+    ("enableFixApiTrade", "Enable FIX API trading"),
+];
+
+/// The rights to move money inside the venue.
+const TRANSFERS: [(&str, &str); 2] = [
+    ("permitsUniversalTransfer", "Permits Universal Transfer"),
+    ("enableInternalTransfer", "Enable Internal Transfer"),
+];
+
+const HARMLESS: [&str; 1] = ["enableFixReadOnly"];
+
+/// The body of a granted read. A right that is not told counts as not granted, but for those that must be told.
+pub fn restrictions(body: &str) -> Result<Restrictions, Kept> {
+    let answer = json::parse(body)?;
+    let answer = answer.object("the answer")?;
+    for needed in [READING, WITHDRAWALS, SPOT] {
+        answer.boolean(needed)?;
+    }
+    let (mut granted, mut unknown) = (Vec::new(), Vec::new());
+    for name in answer.names().filter(|name| name.starts_with("enable") || name.starts_with("permits")) {
+        let is_granted = granted_right(answer, name)?;
+        if !is_known(name) {
+            unknown.push((name.into(), is_granted));
+        } else if is_granted {
+            granted.push(name.into());
+        }
+    }
+    Ok(Restrictions { ip_restricted: answer.boolean("ipRestrict")?, granted, unknown })
+}
+
+fn granted_right(answer: &Fields<'_>, name: &str) -> Result<bool, Kept> {
+    if answer.find(name).is_none() { Ok(false) } else { answer.boolean(name) }
+}
+
+fn is_known(name: &str) -> bool {
+    let mut others = OTHER_TRADING.iter().chain(&TRANSFERS).map(|(known, _)| *known).chain(HARMLESS);
+    [READING, WITHDRAWALS, SPOT].contains(&name) || others.any(|known| known == name)
+}
+
+/// Each fault with the step that mends it.
+pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Vec<String>> {
+    let may = |right: &str| restrictions.granted.iter().any(|granted| **granted == *right);
+    let of = match role {
+        CredentialRole::Watch => "the watch key",
+        CredentialRole::Cancel => "the cancel key",
+        CredentialRole::Admin => "the admin key",
+    };
+    let mut faults = Vec::new();
+    let mut fault = |is_one: bool, fault: &str, step: &str| {
+        if is_one {
+            faults.push(format!("{of} {fault}\nhint: {step}"));
+        }
+    };
+    fault(!may(READING), "may not read", "tick \"Enable Reading\" in the exchange's API management");
+    fault(may(WITHDRAWALS), "may withdraw", "untick \"Enable Withdrawals\"; countersign never needs it");
+    match role {
+        CredentialRole::Watch => {
+            fault(may(SPOT), "may trade", "untick \"Enable Spot & Margin Trading\", or make a key that only reads");
+        }
+        CredentialRole::Cancel => {
+            fault(!may(SPOT), "may not cancel", "tick \"Enable Spot & Margin Trading\": cancelling needs it");
+        }
+        CredentialRole::Admin => {
+            let step = "tick \"Enable Spot & Margin Trading\": the exchange's documents name it for changing keys";
+            fault(!may(SPOT), "may not be able to freeze and delete keys", step);
+            let step = "restrict it to the address of countersign's host in the exchange's API management";
+            fault(!restrictions.ip_restricted, "works from every address", step);
+        }
+    }
+    if role != CredentialRole::Admin {
+        for (right, named) in OTHER_TRADING.into_iter().chain(TRANSFERS).filter(|(right, _)| may(right)) {
+            fault(true, &format!("has the right {right:?}, which it does not need"), &format!("untick {named:?}"));
+        }
+    }
+    for (right, _) in restrictions.unknown.iter().filter(|(_, granted)| *granted) {
+        let told = format!("has the right {right:?}, which this version does not know");
+        fault(true, &told, "untick it in the exchange's API management, or see whether a newer version knows it");
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of the venue's sample, with those named granted.
+    fn told(ip_restricted: bool, granted: &[&str]) -> Restrictions {
+        let names = [
+            READING,
+            WITHDRAWALS,
+            "enableInternalTransfer",
+            "enableMargin",
+            "enableFutures",
+            "permitsUniversalTransfer",
+            "enableVanillaOptions",
+            "enableFixApiTrade",
+            "enableFixReadOnly",
+            SPOT,
+            "enablePortfolioMarginTrading",
+        ];
+        let mut fields = vec![format!(r#""ipRestrict":{ip_restricted},"createTime":1698645219000"#)];
+        fields.extend(names.map(|name| format!("{name:?}:{}", granted.contains(&name))));
+        fields.extend(granted.iter().filter(|name| !names.contains(name)).map(|name| format!("{name:?}:true")));
+        restrictions(&format!("{{{}}}", fields.join(","))).unwrap()
+    }
+
+    fn faults(role: CredentialRole, restrictions: &Restrictions) -> String {
+        check(role, restrictions).err().unwrap_or_default().join("\n")
+    }
+
+    #[test]
+    fn a_key_may_do_what_it_is_for_and_no_more() {
+        use CredentialRole::{Admin, Cancel, Watch};
+        for (role, ip, granted, expected) in [
+            (Watch, false, &[READING][..], &[][..]),
+            (Watch, true, &[READING, "enableFixReadOnly"], &[]),
+            (Watch, true, &[READING, SPOT], &["may trade"]),
+            (Watch, true, &[READING, "enableFutures"], &["enableFutures"]),
+            (Watch, true, &[READING, "permitsUniversalTransfer"], &["Permits Universal Transfer"]),
+            (Watch, true, &[], &["may not read"]),
+            (Cancel, true, &[READING, SPOT], &[]),
+            (Cancel, true, &[READING], &["may not cancel"]),
+            (Cancel, true, &[READING, SPOT, WITHDRAWALS, "enableMargin"], &["may withdraw", "enableMargin"]),
+            (Admin, true, &[READING, SPOT, "enableInternalTransfer"], &[]),
+            (Admin, false, &[READING, SPOT], &["works from every address"]),
+            (Admin, true, &[READING, SPOT, WITHDRAWALS], &["may withdraw"]),
+            (Admin, true, &[READING], &["may not be able to freeze"]),
+            (Admin, true, &[READING, SPOT, "enableTeleport"], &["enableTeleport"]),
+        ] {
+            let told = faults(role, &told(ip, granted));
+            assert_eq!(told.matches("hint:").count(), expected.len(), "{role:?} {granted:?}: {told}");
+            assert!(expected.iter().all(|part| told.contains(part)), "{role:?} {granted:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_the_venue_added_is_told_and_what_it_left_out_is_not_guessed() {
+        let body = r#"{"ipRestrict":true,"enableReading":true,"enableWithdrawals":false,
+            "enableSpotAndMarginTrading":false,"enableTeleport":false,"tradingAuthorityExpirationTime":1}"#;
+        let told = restrictions(body).unwrap();
+        assert_eq!(told.unknown, [("enableTeleport".into(), false)]);
+        assert_eq!(check(CredentialRole::Watch, &told), Ok(()));
+        for missing in ["ipRestrict", READING, WITHDRAWALS, SPOT] {
+            assert!(restrictions(&body.replace(missing, "other")).is_err(), "{missing}");
+        }
+        assert!(restrictions(&body.replace("\"enableTeleport\":false", "\"enableMargin\":\"no\"")).is_err());
+        assert!(restrictions("").is_err());
+    }
+}

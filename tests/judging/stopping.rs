@@ -1,0 +1,395 @@
+//! Commands, acts and what the card says of them: the containment inside the account's kernel.
+
+use std::time::Duration;
+
+use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
+use countersign::kernel::command::{Command, Totp};
+use countersign::kernel::containment::Aim;
+use countersign::kernel::declared::Declared;
+use countersign::kernel::event::{
+    Answer, Event, Fault, Issuer, OrderSnapshot, ReadOutcome, ReadRequest, TagCheck, Ticket,
+};
+use countersign::kernel::order::OrderStatus;
+use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
+use countersign::kernel::time::Time;
+
+use crate::desk::{Desk, check, failed};
+
+const TRADES: KeyRights = KeyRights { trade: true, ..KeyRights::NONE };
+
+fn may_stop(declared: &mut Declared) {
+    let key = |name: &str, role| DeclaredKey { name: name.into(), print: KeyPrint::of(name), role };
+    declared.stopping = Some(Stopping {
+        mode: Mode::Ask,
+        means: Means::SubAccount,
+        keys: vec![key("bot", KeyRole::Bot), key("watch", KeyRole::Watch), key("cancel", KeyRole::Cancel)],
+        hooks: Vec::new(),
+        quiet: Duration::from_secs(5),
+        freeze_unanswered: None,
+    });
+}
+
+/// The venue's side: the bot's key until it is deleted, and the orders that a read would show.
+struct Venue {
+    bot_key: Option<KeyRights>,
+    open: Vec<OrderSnapshot>,
+    done: Vec<String>,
+}
+
+impl Venue {
+    fn act(&mut self, act: &Act) -> ActOutcome {
+        let done = ActOutcome::Done { proof: "".into() };
+        match act {
+            Act::ListKeys => {
+                let row = |name: &str, rights| KeyRow {
+                    key: KeyPrint::of(name),
+                    name: name.into(),
+                    created_at: Time::EPOCH,
+                    rights,
+                };
+                let mut rows = vec![row("watch", KeyRights::NONE), row("cancel", TRADES)];
+                rows.extend(self.bot_key.map(|rights| row("bot", rights)));
+                ActOutcome::Keys(rows)
+            }
+            Act::SetRights { key, rights } => {
+                assert_eq!(*key, KeyPrint::of("bot"));
+                self.done.push(format!("rights: {rights}"));
+                self.bot_key = Some(*rights);
+                done
+            }
+            Act::DeleteKey { key } => {
+                assert_eq!(*key, KeyPrint::of("bot"));
+                self.done.push("deleted".to_owned());
+                self.bot_key = None;
+                done
+            }
+            Act::Probe { .. } => {
+                let answer = match self.bot_key {
+                    Some(_) => ProbeAnswer::Alive { code: -1022 },
+                    None => ProbeAnswer::Dead { code: -2015 },
+                };
+                ActOutcome::Probed([answer.clone(), answer])
+            }
+            Act::OpenOrders => ActOutcome::Orders(self.open.clone()),
+            Act::CancelOrder { order_id, .. } => {
+                self.open.retain(|order| order.order_id != *order_id);
+                self.done.push(format!("cancelled {order_id}"));
+                done
+            }
+            Act::StopBot { .. } => unreachable!("no way to stop the bot was declared"),
+        }
+    }
+}
+
+struct Stage {
+    desk: Desk,
+    venue: Venue,
+}
+
+impl Stage {
+    /// A bot's order and a stranger's rest on the book.
+    fn new() -> Self {
+        let mut desk = Desk::open_with(may_stop);
+        let own = desk.order(2, "own");
+        desk.say(own.place());
+        desk.show(own.placed());
+        let thief = desk.order(3, "thief");
+        desk.show(thief.placed());
+        desk.pass();
+        check(&desk, "order 2: matched B\n order 3: foreign\n foreign_order orders=1 USDT=600");
+        let open = vec![own.read(OrderStatus::New), thief.read(OrderStatus::New)];
+        Self { desk, venue: Venue { bot_key: Some(TRADES), open, done: Vec::new() } }
+    }
+
+    fn command(&mut self, command: Command, totp: Totp) -> Answer {
+        let ticket = Ticket(self.desk.answers.len() as u64);
+        self.desk.event(Event::Command { ticket, by: "owner".into(), incident: None, command, totp });
+        self.desk.answers.pop().expect("a command is answered")
+    }
+
+    fn run(&mut self, ms: u64) {
+        let until = self.desk.now + Duration::from_millis(ms);
+        while self.desk.now < until {
+            while let Some((effect, act)) = self.desk.acts.pop_front() {
+                let outcome = self.venue.act(&act);
+                self.desk.event(Event::Acted { effect, outcome });
+            }
+            self.desk.wait_ms(50);
+        }
+    }
+
+    fn word(&self) -> String {
+        self.desk.kernel.progress().map_or_else(String::new, |progress| progress.word.to_string())
+    }
+}
+
+#[test]
+fn a_kill_spares_the_bots_orders_and_stands_on_the_card() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    assert_eq!(stage.word(), "not contained");
+    stage.run(7_000);
+    assert_eq!(stage.word(), "contained", "{:#?}", stage.desk.kernel.progress());
+    stage.venue.done.sort();
+    assert_eq!(stage.venue.done, ["cancelled 3", "deleted", "rights: no right"]);
+    let contained = stage.desk.incident("foreign_order").contained.expect("it stands on the card");
+    assert_eq!((&*contained.word, &*contained.asked_by), ("contained", "owner"));
+    assert!(contained.blocked_ms.is_some() && contained.orders_gone_ms.is_some());
+    assert!(contained.lines.iter().any(|line| line.text.contains("dead: -2015 (dead) and -2015 (dead)")));
+    // The end of a stranger's order by our own hand is nobody's theft.
+    let cancelled = stage.desk.order(3, "thief").canceled("ours");
+    stage.desk.show(cancelled);
+    stage.run(20_000);
+    check(&stage.desk, "order 2: matched B\n order 3: foreign\n cancel 3: matched\n foreign_order orders=1");
+}
+
+#[test]
+fn a_restart_in_the_middle_goes_on_and_does_nothing_twice() {
+    for events in 0..40 {
+        let mut stage = Stage::new();
+        assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+        for _ in 0..events {
+            match stage.desk.acts.pop_front() {
+                Some((effect, act)) => {
+                    let outcome = stage.venue.act(&act);
+                    stage.desk.event(Event::Acted { effect, outcome });
+                }
+                None => stage.desk.wait_ms(50),
+            }
+        }
+        // What had left was done, and nobody here knows.
+        for (_, act) in std::mem::take(&mut stage.desk.acts) {
+            let _: ActOutcome = stage.venue.act(&act);
+        }
+        stage.desk.restart();
+        stage.desk.live(7);
+        stage.run(20_000);
+        assert_eq!(stage.word(), "contained", "after {events}: {:#?}", stage.desk.kernel.progress());
+        stage.venue.done.sort();
+        assert_eq!(stage.venue.done, ["cancelled 3", "deleted", "rights: no right"], "after {events}");
+    }
+}
+
+#[test]
+fn a_stranger_who_trades_on_is_cancelled_and_takes_the_word_back() {
+    let mut stage = Stage::new();
+    stage.command(Command::Kill, Totp::Absent);
+    stage.run(3_000);
+    let again = stage.desk.order(4, "again");
+    stage.venue.open.push(again.read(OrderStatus::New));
+    stage.desk.show(again.placed());
+    stage.desk.pass();
+    stage.run(4_000);
+    assert_eq!(stage.word(), "not contained");
+    stage.run(20_000);
+    assert!(stage.venue.done.iter().any(|done| done == "cancelled 4"), "{:?}", stage.venue.done);
+    assert_eq!(stage.word(), "contained");
+}
+
+#[test]
+fn what_widens_trust_needs_a_password_that_counts_once() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(1_000);
+    assert_eq!(stage.word(), "frozen");
+    let refused = |answer: Answer, part: &str| {
+        assert!(matches!(&answer, Answer::Refused { reason } if reason.contains(part)), "{answer:?}");
+    };
+    refused(stage.command(Command::Resume, Totp::Absent), "needs a one-time password");
+    refused(stage.command(Command::Resume, Totp::Wrong), "is wrong");
+    assert_eq!(stage.command(Command::Resume, Totp::Right { step: 7 }), Answer::Done);
+    stage.run(1_000);
+    assert_eq!((stage.word().as_str(), stage.venue.bot_key), ("released", Some(TRADES)));
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(1_000);
+    refused(stage.command(Command::Resume, Totp::Right { step: 7 }), "used already");
+    assert_eq!(stage.venue.done, ["rights: no right", "rights: trade", "rights: no right"]);
+}
+
+/// On its second day, in mode *act*; a stranger's order is on the stream, and the bot has spoken since.
+fn acting(change: impl FnOnce(&mut Desk)) -> Desk {
+    let mut desk = Desk::open_with(|declared| {
+        may_stop(declared);
+        declared.stopping.as_mut().unwrap().mode = Mode::Act;
+    });
+    desk.wait_ms(86_400_000);
+    desk.pass();
+    desk.acts.clear();
+    desk.reads.clear();
+    change(&mut desk);
+    desk
+}
+
+fn theft(desk: &mut Desk) {
+    let thief = desk.order(3, "thief");
+    desk.show(thief.placed());
+    desk.wait_ms(1);
+    desk.pass();
+}
+
+fn begins(desk: &Desk) -> String {
+    let kill = desk.acts.iter().any(|(_, act)| matches!(act, Act::OpenOrders));
+    let list = desk.acts.iter().any(|(_, act)| matches!(act, Act::ListKeys));
+    let word = if kill {
+        "kill"
+    } else if list {
+        "freeze"
+    } else {
+        "nothing"
+    };
+    word.to_owned()
+}
+
+#[test]
+fn by_itself_it_kills_only_what_stream_and_read_both_show() {
+    let mut desk = acting(|_| {});
+    theft(&mut desk);
+    assert_eq!(begins(&desk), "nothing", "the read comes first");
+    assert!(matches!(desk.reads[0].1, ReadRequest::Order { .. }), "{:?}", desk.reads);
+    let found = desk.order(3, "thief").found(OrderStatus::Filled);
+    desk.answer(found);
+    assert_eq!(begins(&desk), "kill");
+    let contained = desk.incident("foreign_order").contained.unwrap();
+    assert_eq!(&*contained.asked_by, "countersign, by itself");
+}
+
+#[test]
+fn what_never_leads_to_acting_alone() {
+    let found = |desk: &mut Desk| {
+        let found = desk.order(3, "thief").found(OrderStatus::Filled);
+        desk.answer(found);
+    };
+    let failed_read = |desk: &mut Desk| desk.answer(failed());
+    let unknown_to_it = |desk: &mut Desk| desk.answer(ReadOutcome::NotFound);
+    type Told<'a> = (&'a str, Box<dyn Fn(&mut Desk)>, Option<&'a dyn Fn(&mut Desk)>);
+    let blind = |desk: &mut Desk| desk.lost(1);
+    let jump = |desk: &mut Desk| desk.event(Event::Fault(Fault::ClockJump { by_ms: 60_000 }));
+    let mut cases: Vec<Told<'_>> = vec![
+        ("did not show the order as well", Box::new(|_| {}), Some(&failed_read)),
+        ("did not show the order as well", Box::new(|_| {}), Some(&unknown_to_it)),
+        ("clock jumped", Box::new(jump), None),
+    ];
+    // Sight lost between the two looks.
+    let lost_meanwhile = move |desk: &mut Desk| {
+        blind(desk);
+        found(desk);
+    };
+    cases.push(("cannot be seen now", Box::new(|_| {}), Some(&lost_meanwhile)));
+    for (why, before, answer) in cases {
+        let mut desk = acting(before);
+        theft(&mut desk);
+        if let Some(answer) = answer {
+            answer(&mut desk);
+        }
+        assert_eq!(begins(&desk), "nothing", "{why}");
+        let lines = desk.incident("foreign_order").lines;
+        assert!(lines.iter().any(|line| line.text.contains(why)), "{why}: {lines:#?}");
+    }
+    let mut young = Desk::open_with(|declared| {
+        may_stop(declared);
+        declared.stopping.as_mut().unwrap().mode = Mode::Act;
+    });
+    young.acts.clear();
+    theft(&mut young);
+    assert!(young.incident("foreign_order").lines.iter().any(|line| line.text.contains("first day")));
+    assert_eq!(begins(&young), "nothing");
+}
+
+#[test]
+fn tags_that_all_turn_bad_ask_and_do_not_kill() {
+    let forged = |desk: &mut Desk| {
+        let mut order = desk.order(3, "forged");
+        order.tag = TagCheck::Forged;
+        desk.show(order.placed());
+        desk.wait_ms(1);
+        desk.pass();
+    };
+    let mut desk = acting(|_| {});
+    forged(&mut desk);
+    assert!(desk.reads.is_empty());
+    assert!(desk.incident("forged_id").lines.iter().any(|line| line.text.contains("is its tag key the right one")));
+    // A tag that verified a moment ago shows that the key is the right one.
+    let mut desk = acting(|desk| {
+        let tagged = desk.order(2, "tagged").tagged(Issuer::Daemon);
+        desk.say(tagged.place());
+        desk.show(tagged.placed());
+    });
+    forged(&mut desk);
+    assert!(matches!(desk.reads[0].1, ReadRequest::Order { .. }));
+}
+
+#[test]
+fn a_kill_is_bounded_by_a_cooldown_and_a_freeze_is_not() {
+    let mut stage =
+        Stage { desk: acting(|_| {}), venue: Venue { bot_key: Some(TRADES), open: Vec::new(), done: Vec::new() } };
+    theft(&mut stage.desk);
+    let found = stage.desk.order(3, "thief").found(OrderStatus::Filled);
+    stage.desk.answer(found);
+    stage.run(20_000);
+    assert_eq!(stage.word(), "contained");
+    // Another key, and a thief who has it as well.
+    stage.venue.bot_key = Some(TRADES);
+    stage.desk.wait_ms(700_000);
+    stage.desk.reads.clear();
+    stage.desk.acts.clear();
+    stage.desk.pass();
+    let again = stage.desk.order(9, "again");
+    stage.desk.show(again.placed());
+    stage.desk.wait_ms(1);
+    stage.desk.pass();
+    stage.desk.answer(again.found(OrderStatus::Filled));
+    assert_eq!(begins(&stage.desk), "freeze");
+    stage.run(5_000);
+    assert_eq!((stage.word().as_str(), stage.venue.bot_key), ("frozen", Some(KeyRights::NONE)));
+    let lines = stage.desk.incident("foreign_order").lines;
+    assert!(lines.iter().any(|line| line.text.contains("killed often enough")), "{lines:#?}");
+}
+
+#[test]
+fn nobody_answers_for_a_minute_and_the_keys_are_frozen() {
+    let unanswered = |declared: &mut Declared| {
+        may_stop(declared);
+        declared.stopping.as_mut().unwrap().freeze_unanswered = Some(Duration::from_secs(60));
+    };
+    let mut desk = Desk::open_with(unanswered);
+    desk.acts.clear();
+    theft(&mut desk);
+    desk.wait_ms(59_000);
+    assert_eq!(begins(&desk), "nothing");
+    desk.wait_ms(2_000);
+    assert_eq!(begins(&desk), "freeze");
+    // An answer, be it no more than an acknowledgement, leaves it to the owner.
+    let mut desk = Desk::open_with(unanswered);
+    desk.acts.clear();
+    theft(&mut desk);
+    let incident = desk.incident("foreign_order").incident;
+    desk.event(Event::Acknowledge { ticket: Ticket(1), by: "owner".into(), incident, shown: None });
+    desk.wait_ms(120_000);
+    assert_eq!(begins(&desk), "nothing");
+}
+
+#[test]
+fn a_watcher_that_may_only_watch_says_what_a_person_can_do() {
+    let mut desk = Desk::open();
+    let ticket = Ticket(1);
+    desk.event(Event::Command {
+        ticket,
+        by: "owner".into(),
+        incident: None,
+        command: Command::Kill,
+        totp: Totp::Absent,
+    });
+    let answer = desk.answers.pop();
+    let told = matches!(&answer, Some(Answer::Refused { reason }) if reason.contains("my/settings/api-management"));
+    assert!(told && desk.acts.is_empty(), "{answer:?}");
+    assert!(desk.kernel.preview(Aim::Kill).is_err());
+}
+
+#[test]
+fn the_plan_is_shown_before_it_runs() {
+    let desk = Desk::open_with(may_stop);
+    let plan = desk.kernel.preview(Aim::Kill).unwrap();
+    let steps: Vec<&str> = plan.steps.iter().map(|step| &*step.what).collect();
+    assert!(steps[0].starts_with("freeze key bot") && steps[1] == "delete key bot", "{steps:?}");
+    assert_eq!(steps.len(), 6);
+}
