@@ -22,4 +22,5 @@ pub mod core;
 pub mod daemon;
 pub mod tls;
 pub mod sim;
+pub mod simulate;
 pub mod cli;

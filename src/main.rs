@@ -11,6 +11,7 @@ use countersign::cli::journal::{self, JournalCommand, ReplayArgs};
 use countersign::cli::rules::{self, RulesCommand};
 use countersign::cli::run::{self, ConfigArgs, RunError};
 use countersign::cli::secret::{self, SecretArgs};
+use countersign::cli::simulate::{self, SimulateArgs};
 use countersign::cli::stop::{self, Stop};
 use countersign::cli::{access, run::on_signal};
 use countersign::clock;
@@ -59,6 +60,8 @@ enum Command {
     Decode(DecodeArgs),
     /// The simulated exchange alone, for anybody's client
     Sim(SimArgs),
+    /// Thefts and faults in virtual time, from seeds, judged by the simulated exchange's own ledger
+    Simulate(SimulateArgs),
 }
 
 #[derive(Subcommand)]
@@ -140,6 +143,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
             sim::run(args, clock::wall, on_signal()?).await?;
             0
         }
+        Command::Simulate(args) => simulate::run(&args, json, &mut out)?,
     };
     out.flush()?;
     Ok(status)

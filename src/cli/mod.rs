@@ -10,3 +10,4 @@ pub mod access;
 pub mod rules;
 pub mod journal;
 pub mod secret;
+pub mod simulate;

@@ -1,0 +1,220 @@
+//! Acts of a containment, done at the exchange's own key endpoints: each is called as the outlet calls it, and its
+//! answer may be lost on the way. The owner orders a kill some time after he is told of a theft.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
+use crate::kernel::command::{Command, Totp};
+use crate::kernel::event::{EffectId, Event, Ticket};
+use crate::kernel::incident::IncidentId;
+use crate::sim::exchange::{HttpReply, HttpRequest};
+use crate::simulate::client::Client;
+use crate::simulate::process::Inside;
+use crate::simulate::world::World;
+use crate::venue::binance::Kept;
+use crate::venue::binance::act::{self, By, Call, Ending, KeyList, Method, Reply};
+
+/// A call without an answer is given up after this.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// From the message to the owner's word.
+const OWNER_WITHIN_MS: (u32, u32) = (1_500, 20_000);
+/// Incidents at which the owner has the account killed.
+const THEFTS: [&str; 8] = [
+    "foreign_order",
+    "foreign_cancel_or_amendment",
+    "divergent_order",
+    "replayed_id",
+    "forged_id",
+    "unissued_or_unlogged_id",
+    "symbol_never_traded",
+    "burst_of_foreign_activity",
+];
+
+/// What the outlet of one process knows and has under way.
+#[derive(Default)]
+pub struct Acts {
+    under_way: BTreeMap<EffectId, Act>,
+    /// Keys that a list showed.
+    shown: BTreeMap<KeyPrint, SecretString>,
+}
+
+/// With what the containment works: clients of the master and of the account, and the declared keys.
+pub struct Means {
+    pub sub_account: String,
+    pub admin: Client,
+    pub cancel: Client,
+    pub declared: BTreeMap<KeyPrint, SecretString>,
+}
+
+struct Answer {
+    status: u16,
+    retry_after: Option<Duration>,
+    body: String,
+}
+
+impl Answer {
+    fn reply(&self) -> Reply<'_> {
+        Reply { status: self.status, retry_after: self.retry_after, body: &self.body }
+    }
+}
+
+impl World {
+    pub fn may_kill(&mut self, incident: IncidentId, rule: &str) {
+        if self.script.kills && !self.killing && THEFTS.contains(&rule) {
+            self.killing = true;
+            let at = self.now + self.draw(OWNER_WITHIN_MS);
+            self.inside_at(at, Inside::Killed(incident));
+        }
+    }
+
+    pub fn command_kill(&mut self, incident: IncidentId) {
+        let (by, command) = ("owner".into(), Command::Kill);
+        let (ticket, totp) = (Ticket(0), Totp::Absent);
+        self.witness.killed_at = Some(self.now);
+        self.step_account(Event::Command { ticket, by, incident: Some(incident), command, totp });
+    }
+
+    pub fn send_act(&mut self, effect: EffectId, act: Act) {
+        let Some(process) = &mut self.process else { return };
+        // Looking twice harms nobody; a change is asked for once, and again only when its outcome is known.
+        let changes = match act {
+            Act::SetRights { .. } | Act::DeleteKey { .. } | Act::CancelOrder { .. } | Act::StopBot { .. } => true,
+            Act::ListKeys | Act::Probe { .. } | Act::OpenOrders => false,
+        };
+        if changes && process.acts.under_way.values().any(|other| *other == act) {
+            self.witness.fail(&format!("{act:?} was asked for while it was under way"));
+        }
+        process.acts.under_way.insert(effect, act.clone());
+        let at = self.now + self.draw(self.script.weather.request);
+        self.inside_at(at, Inside::Acting(effect, act));
+    }
+
+    pub fn act_on_exchange(&mut self, effect: EffectId, act: &Act) {
+        let lost = self.chance(self.script.weather.lost_percent);
+        let outcome = if lost { None } else { Some(self.perform(act).unwrap_or_else(|not_done| not_done)) };
+        self.pump();
+        let answer_lost = self.chance(self.script.weather.lost_percent);
+        let (wait, outcome) = match outcome.filter(|_| !answer_lost) {
+            Some(outcome) => (self.draw(self.script.weather.request), outcome),
+            None => (ANSWER_WITHIN, ActOutcome::Unknown { reason: "no answer in time".into() }),
+        };
+        self.inside_at(self.now + wait, Inside::Acted(effect, outcome));
+    }
+
+    pub fn acted(&mut self, effect: EffectId, mut outcome: ActOutcome) {
+        if let Some(process) = &mut self.process {
+            process.acts.under_way.remove(&effect);
+        }
+        if let ActOutcome::Orders(orders) = &mut outcome {
+            for order in orders {
+                order.tag = self.tags.check_snapshot(order);
+            }
+        }
+        self.step_account(Event::Acted { effect, outcome });
+    }
+
+    fn perform(&mut self, act: &Act) -> Result<ActOutcome, ActOutcome> {
+        match act {
+            Act::ListKeys => self.list_keys(),
+            Act::SetRights { key, rights } => {
+                let key = self.key(key)?;
+                let body = self.granted(&Call::set_rights(&self.means.sub_account, key.expose_secret(), *rights))?;
+                act::rights_set(&body, &key, *rights).map_err(unreadable)
+            }
+            Act::DeleteKey { key } => {
+                let key = self.key(key)?;
+                let body = self.granted(&Call::delete_key(&self.means.sub_account, key.expose_secret()))?;
+                act::deleted(&body).map_err(unreadable)
+            }
+            Act::Probe { key } => {
+                let key = self.key(key)?;
+                let answers = Call::probes().map(|call| self.probe(&call, &key));
+                Ok(ActOutcome::Probed(answers))
+            }
+            Act::OpenOrders => act::open_orders(&self.granted(&Call::open_orders())?).map_err(unreadable),
+            Act::CancelOrder { symbol, order_id } => {
+                let body = self.granted(&Call::cancel_order(symbol, *order_id))?;
+                act::cancelled(&body, *order_id).map_err(unreadable)
+            }
+            Act::StopBot { .. } => Err(refused("no way to stop the bot is declared here")),
+        }
+    }
+
+    fn list_keys(&mut self) -> Result<ActOutcome, ActOutcome> {
+        let mut list = KeyList::default();
+        while let Some(page) = list.wants() {
+            let body = self.granted(&Call::list_keys(&self.means.sub_account, page))?;
+            list.take(&body).map_err(unreadable)?;
+        }
+        let keys = list.into_keys();
+        if let Some(process) = &mut self.process {
+            process.acts.shown.extend(keys.iter().map(|key| (key.row.key.clone(), key.api_key.clone())));
+        }
+        Ok(ActOutcome::Keys(keys.into_iter().map(|key| key.row).collect()))
+    }
+
+    fn key(&self, print: &KeyPrint) -> Result<SecretString, ActOutcome> {
+        let shown = self.process.as_ref().and_then(|process| process.acts.shown.get(print));
+        let known = self.means.declared.get(print).or(shown).cloned();
+        known.ok_or_else(|| refused("the key is not declared, and no list has shown it"))
+    }
+
+    fn probe(&mut self, call: &Call, key: &SecretString) -> ProbeAnswer {
+        let query = if call.is_signed() { call.missigned(self.now) } else { String::new() };
+        let mut request = self.means.admin.request("GET", call.path, query);
+        request.api_key = Some(key.expose_secret().to_owned());
+        match self.call(&request) {
+            Some(answer) => answer.reply().probe(),
+            None => ProbeAnswer::Unclear { reason: "no answer".into() },
+        }
+    }
+
+    /// The body of a call that was granted, or what became of it otherwise.
+    fn granted(&mut self, call: &Call) -> Result<String, ActOutcome> {
+        let client = match call.by {
+            By::Admin => &self.means.admin,
+            By::Cancel => &self.means.cancel,
+            By::Suspect | By::Itself | By::Nobody => return Err(refused("nobody signs this here")),
+        };
+        let method = match call.method {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+        };
+        let request = client.request(method, call.path, call.signed(client.credential(), self.now));
+        let unknown = || ActOutcome::Unknown { reason: "the connection ended".into() };
+        let answer = self.call(&request).ok_or_else(unknown)?;
+        match answer.reply().ending() {
+            Ending::Granted => Ok(answer.body),
+            Ending::Refused { code, reason } => Err(ActOutcome::Refused { code, reason }),
+            Ending::Unknown { reason } => Err(ActOutcome::Unknown { reason }),
+            Ending::Limited { wait, reason } => {
+                let now = self.process.as_ref().map_or(self.now, |process| process.journal_time(self.now));
+                Err(ActOutcome::Held { until: now + wait, reason })
+            }
+        }
+    }
+
+    fn call(&mut self, request: &HttpRequest) -> Option<Answer> {
+        match self.exchange.http(self.now, request) {
+            HttpReply::Answer(answer) | HttpReply::Late(_, answer) => {
+                let named = answer.headers.iter().find(|(name, _)| *name == "retry-after");
+                let retry_after = named.and_then(|(_, seconds)| seconds.parse().ok()).map(Duration::from_secs);
+                Some(Answer { status: answer.status, retry_after, body: answer.body })
+            }
+            HttpReply::Held(_) | HttpReply::Cut => None,
+        }
+    }
+}
+
+/// Nothing left this machine.
+fn refused(reason: &str) -> ActOutcome {
+    ActOutcome::Refused { code: 0, reason: reason.into() }
+}
+
+fn unreadable(kept: Kept) -> ActOutcome {
+    ActOutcome::Unknown { reason: format!("the answer cannot be read: {kept}").into() }
+}
