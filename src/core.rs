@@ -22,6 +22,7 @@ use crate::kernel::act::ActOutcome;
 use crate::kernel::channel::ChatId;
 use crate::kernel::chat::{ChatUpdate, pairing_digest};
 use crate::kernel::command::Totp;
+use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
 use crate::kernel::intent::{IntentBody, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot};
@@ -50,6 +51,7 @@ pub struct Inputs {
     pub shared: mpsc::Receiver<SharedEvent>,
     pub reads: mpsc::Receiver<(EffectId, ReadOutcome)>,
     pub acts: mpsc::Receiver<(EffectId, ActOutcome)>,
+    pub checks: mpsc::Receiver<(CredentialRole, CredentialOutcome)>,
     pub faults: mpsc::Receiver<Fault>,
     pub refusals: Arc<Refusals>,
 }
@@ -118,6 +120,7 @@ impl Core {
                 Some(event) = inputs.shared.recv() => Some(Work::Shared(self.in_journal_time(event))),
                 Some((effect, outcome)) = inputs.reads.recv() => Some(Work::Account(self.read(effect, outcome))),
                 Some((effect, outcome)) = inputs.acts.recv() => Some(Work::Account(self.acted(effect, outcome))),
+                Some((role, outcome)) = inputs.checks.recv() => Some(Work::Account(Event::Credential { role, outcome })),
                 Some(fault) = inputs.faults.recv() => Some(Work::Account(Event::Fault(fault))),
                 _ = chores.tick() => self.chores(&inputs.refusals),
                 () = tokio::time::sleep(wait), if due.is_some() => Some(self.due()),

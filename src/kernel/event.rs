@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::account::State;
 use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::command::{Command, Totp};
+use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::declared::Declared;
 use crate::kernel::incident::{IncidentId, Notice};
 use crate::kernel::intent::{IntentRecord, IntentReply};
@@ -92,6 +93,11 @@ pub enum Event {
     Acted {
         effect: EffectId,
         outcome: ActOutcome,
+    },
+    /// What the venue says that one of countersign's own keys may do.
+    Credential {
+        role: CredentialRole,
+        outcome: CredentialOutcome,
     },
     /// Requests that never became events, counted since the last count.
     Refused {

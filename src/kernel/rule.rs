@@ -127,6 +127,8 @@ words!(
         BotSilent = "bot_silent",
         KeyRefused = "key_refused",
         Containment = "containment",
+        /// One of countersign's own keys is not as it must be, or could not be checked.
+        Credential = "credential",
         Watcher = "watcher",
     }
 );

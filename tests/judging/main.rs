@@ -13,6 +13,7 @@ mod capacity;
 mod packs;
 mod exceptions;
 mod stopping;
+mod credentials;
 mod any_order;
 mod anything;
 mod decimals;
