@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::core::{Core, Inputs, Waiters};
 use crate::daemon::outlets::{acts_task, checks_task, reads_task, stream_task, telegram_task, warm_task, webhook_task};
 use crate::daemon::parts::Parts;
+use crate::drill::Hops;
 use crate::inlet::intake::{self, Intake, IntakeConfig, IntakeMessage, Refusals};
 use crate::inlet::operator::OperatorRequest;
 use crate::inlet::unix::SocketError;
@@ -105,7 +106,7 @@ pub async fn run(
     let mut tasks = Tasks::new(shutdown);
     // Bound before a row is written: what cannot listen has not started.
     let bound = listen(&config, &mut parts, &doors, &mut tasks).await?;
-    let (exits, ways_out) = exits(screen, &doors);
+    let (exits, ways_out) = exits(screen, &doors, &clock);
     let unverified = start.unverified;
     let (core, heart) = begin(&config, &parts, start, &clock, exits).await?;
     mark_run(&mut lock, &config.data)?;
@@ -197,7 +198,7 @@ struct WaysOut {
     webhook: mpsc::Receiver<(EffectId, Post)>,
 }
 
-fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors) -> (Exits, WaysOut) {
+fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors, clock: &Arc<Clock>) -> (Exits, WaysOut) {
     let (reads_in, reads) = mpsc::channel(READS);
     let (acts_in, acts) = mpsc::channel(ACTS);
     let (telegram_in, telegram) = mpsc::channel(POSTS);
@@ -209,6 +210,7 @@ fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors) -> (Exits, Wa
         webhook: webhook_in,
         screen,
         board: Arc::new(Board::default()),
+        hops: Arc::new(Hops::new(Arc::clone(clock))),
         faults: doors.faults.clone(),
     };
     (exits, WaysOut { reads, acts, telegram, webhook })
@@ -238,6 +240,7 @@ async fn begin(
         kernel: start.kernel.unwrap_or_else(|| Kernel::new(config.declared.account.clone())),
         shared: start.shared,
         board: Arc::clone(&exits.board),
+        hops: Arc::clone(&exits.hops),
         journal: journal.clone(),
         release,
         seq: start.last_seq,

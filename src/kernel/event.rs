@@ -13,7 +13,7 @@ use crate::kernel::incident::{IncidentId, Notice};
 use crate::kernel::intent::{IntentRecord, IntentReply};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, ClientId, OrderId, OrderStatus, OrderType, Side, StpMode, Symbol, TimeInForce};
-use crate::kernel::report::{Balance, Peg, Report};
+use crate::kernel::report::{Balance, ExecutionReport, Peg, Report};
 use crate::kernel::rule::RuleSet;
 use crate::kernel::time::Time;
 
@@ -98,6 +98,14 @@ pub enum Event {
     Credential {
         role: CredentialRole,
         outcome: CredentialOutcome,
+    },
+    /// A made-up report of a stranger's order, to be judged and told as a real one is, and counted nowhere.
+    Drill {
+        ticket: Ticket,
+        by: Box<str>,
+        report: Box<ExecutionReport>,
+        tags: Tags,
+        raw: Box<str>,
     },
     /// Requests that never became events, counted since the last count.
     Refused {

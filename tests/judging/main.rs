@@ -14,6 +14,7 @@ mod packs;
 mod exceptions;
 mod stopping;
 mod credentials;
+mod drill;
 mod any_order;
 mod anything;
 mod decimals;

@@ -17,6 +17,7 @@ mod contain;
 mod alone;
 mod exceptions;
 mod credentials;
+mod drill;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,6 +142,7 @@ enum Timer {
     Corroborate(OrderKey, IncidentId),
     /// One of countersign's own keys should have been checked by now.
     Credential(CredentialRole),
+    DrillEnds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +243,7 @@ impl Kernel {
                 self.command(ticket, &by, incident, &command, totp);
             }
             Event::Acted { effect, outcome } => self.acted(effect, &outcome),
+            Event::Drill { ticket, by, report, tags, raw: _ } => self.drill(ticket, &by, &report, tags),
             Event::Credential { role, outcome } => self.credential(role, outcome),
             Event::Fault(fault) => self.fault(&fault),
             Event::Due => {}
@@ -286,6 +289,7 @@ impl Kernel {
                 Timer::Corroborate(key, incident) => self.corroborate(key, incident),
                 Timer::Expiry(name) => self.check_expiry(&name),
                 Timer::Credential(role) => self.check_credential(role),
+                Timer::DrillEnds => self.end_drill(),
             }
         }
     }

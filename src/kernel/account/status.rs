@@ -80,7 +80,11 @@ impl Kernel {
                     missing_records: known.missing,
                 })
                 .collect(),
-            open_incidents: state.book.notices().filter(|notice| notice.state == IncidentState::Open).count(),
+            open_incidents: state
+                .book
+                .notices()
+                .filter(|notice| notice.state == IncidentState::Open && !notice.is_drill())
+                .count(),
             orders: self.order_counts(),
             counts: state.counts,
             rest_differences: state.audit.differences(),
