@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Pulse};
 use crate::clock::Clock;
+use crate::drill::Hops;
 use crate::inlet::intake::{HelloReply, IntakeMessage, IntakeRequest, Refusals};
 use crate::inlet::operator::{OperatorCommand, OperatorRequest};
 use crate::inlet::user_stream::StreamEvent;
@@ -23,6 +24,7 @@ use crate::kernel::channel::ChatId;
 use crate::kernel::chat::{ChatUpdate, pairing_digest};
 use crate::kernel::command::Totp;
 use crate::kernel::containment::Aim;
+use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
 use crate::kernel::intent::{IntentBody, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot};
@@ -32,6 +34,7 @@ use crate::kernel::time::Time;
 use crate::release::{Batch, Outgoing};
 use crate::secret::one_time::OneTimePasswords;
 use crate::tag::TagKeys;
+use crate::venue::binance::frame::{self, Frame};
 
 /// A heartbeat that no verdict waits for is worth a row this often, or twice in the time after which its bot counts as
 /// silent; the others are answered without one.
@@ -51,6 +54,7 @@ pub struct Inputs {
     pub shared: mpsc::Receiver<SharedEvent>,
     pub reads: mpsc::Receiver<(EffectId, ReadOutcome)>,
     pub acts: mpsc::Receiver<(EffectId, ActOutcome)>,
+    pub checks: mpsc::Receiver<(CredentialRole, CredentialOutcome)>,
     pub faults: mpsc::Receiver<Fault>,
     pub refusals: Arc<Refusals>,
 }
@@ -62,6 +66,7 @@ pub struct Core {
     pub kernel: Kernel,
     pub shared: Shared,
     pub board: Arc<Board>,
+    pub hops: Arc<Hops>,
     pub journal: Journal,
     pub release: mpsc::Sender<Batch>,
     /// The last row written.
@@ -120,6 +125,7 @@ impl Core {
                 Some(event) = inputs.shared.recv() => Some(Work::Shared(self.in_journal_time(event))),
                 Some((effect, outcome)) = inputs.reads.recv() => Some(Work::Account(self.read(effect, outcome))),
                 Some((effect, outcome)) = inputs.acts.recv() => Some(Work::Account(self.acted(effect, outcome))),
+                Some((role, outcome)) = inputs.checks.recv() => Some(Work::Account(Event::Credential { role, outcome })),
                 Some(fault) = inputs.faults.recv() => Some(Work::Account(Event::Fault(fault))),
                 _ = chores.tick() => self.chores(&inputs.refusals),
                 () = tokio::time::sleep(wait), if due.is_some() => Some(self.due()),
@@ -203,7 +209,7 @@ impl Core {
 
     fn apply_account(&mut self, event: Event, queue: &mut VecDeque<Work>, outgoing: &mut Vec<Outgoing>) -> Record {
         let (seq, at) = (self.seq, self.clock.now());
-        let body = text(&event);
+        let (body, is_drill) = (text(&event), matches!(event, Event::Drill { .. }));
         let effects = self.kernel.apply(at, seq, event);
         let chain = self.kernel.declared().account.as_str().into();
         let record = Record { seq, chain, at, body, effects: effects_text(&effects) };
@@ -218,6 +224,10 @@ impl Core {
                 Effect::Read(request) => outgoing.push(Outgoing::Read(EffectId { cause: seq, index }, request)),
                 Effect::Act(act) => outgoing.push(Outgoing::Act(EffectId { cause: seq, index }, act)),
                 Effect::Tell(notice) => {
+                    if is_drill && notice.is_drill() {
+                        self.hops.judged(&notice, self.shared.channels());
+                        outgoing.push(Outgoing::Drilled);
+                    }
                     outgoing.push(Outgoing::Show(notice.clone()));
                     queue.push_back(Work::Shared(SharedEvent::Notice(notice)));
                 }
@@ -229,6 +239,9 @@ impl Core {
     fn apply_shared(&mut self, event: SharedEvent, queue: &mut VecDeque<Work>, outgoing: &mut Vec<Outgoing>) -> Record {
         let (seq, at) = (self.seq, self.clock.now());
         let body = text(&event);
+        if let SharedEvent::Posted { effect, outcome } = &event {
+            self.hops.answered(*effect, outcome);
+        }
         let effects = self.shared.apply(at, seq, event);
         let record = Record { seq, chain: SHARED_CHAIN.into(), at, body, effects: effects_text(&effects) };
         for (index, effect) in (0_u32..).zip(effects) {
@@ -442,6 +455,11 @@ impl Core {
                 refusal(&message, &format!("this daemon watches {account}"))
             }
             OperatorCommand::Pair => return self.pair(reply),
+            OperatorCommand::Drill => return self.drill(by, reply),
+            OperatorCommand::DrillHops => match self.hops.told() {
+                Some(told) => json!({ "ok": true, "drill": told }),
+                None => refusal("there was no drill since the start", "`countersign drill` makes one"),
+            },
             OperatorCommand::Plan { aim } => match self.kernel.preview(aim) {
                 Ok(plan) => json!({ "ok": true, "plan": plan }),
                 Err(message) => refusal(&message, "README says how to give countersign the means"),
@@ -456,6 +474,19 @@ impl Core {
             }
         };
         if reply.send(answer).is_err() {
+            tracing::debug!("An operator left before the answer.");
+        }
+        None
+    }
+
+    /// The frame is read as one of the exchange's is.
+    fn drill(&mut self, by: Box<str>, reply: oneshot::Sender<serde_json::Value>) -> Option<Work> {
+        let raw = self.hops.frame();
+        if let Ok(Frame::Event { report: Report::Execution(report), .. }) = frame::read(&raw) {
+            let (ticket, tags) = (self.ticket(Waiter::Operator(reply)), self.tags.check_report(&report));
+            return Some(Work::Account(Event::Drill { ticket, by, report, tags, raw: raw.into() }));
+        }
+        if reply.send(refusal("the drill's own frame cannot be read", "this is a fault of countersign's")).is_err() {
             tracing::debug!("An operator left before the answer.");
         }
         None

@@ -22,8 +22,9 @@ use crate::board::Board;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::core::{Core, Inputs, Waiters};
-use crate::daemon::outlets::{acts_task, reads_task, stream_task, telegram_task, warm_task, webhook_task};
+use crate::daemon::outlets::{acts_task, checks_task, reads_task, stream_task, telegram_task, warm_task, webhook_task};
 use crate::daemon::parts::Parts;
+use crate::drill::Hops;
 use crate::inlet::intake::{self, Intake, IntakeConfig, IntakeMessage, Refusals};
 use crate::inlet::operator::OperatorRequest;
 use crate::inlet::unix::SocketError;
@@ -35,6 +36,7 @@ use crate::journal::sqlite::{self, Journal, JournalError, WriterGone};
 use crate::kernel::account::Kernel;
 use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::channel::Post;
+use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::declared::Declared;
 use crate::kernel::event::{EffectId, Event, Fault, ReadOutcome, ReadRequest};
 use crate::kernel::exception;
@@ -51,6 +53,8 @@ const QUEUE: usize = 1_024;
 const READS: usize = 128;
 /// A containment has at most a few dozen acts under way.
 const ACTS: usize = 256;
+/// One look at each of countersign's own keys.
+const CHECKS: usize = 4;
 /// The shared kernel has at most one post under way on each channel.
 const POSTS: usize = 8;
 /// After this much draining whatever still runs is cut off.
@@ -102,15 +106,18 @@ pub async fn run(
     let mut tasks = Tasks::new(shutdown);
     // Bound before a row is written: what cannot listen has not started.
     let bound = listen(&config, &mut parts, &doors, &mut tasks).await?;
-    let (exits, ways_out) = exits(screen, &doors);
+    let (exits, ways_out) = exits(screen, &doors, &clock);
     let unverified = start.unverified;
     let (core, heart) = begin(&config, &parts, start, &clock, exits).await?;
     mark_run(&mut lock, &config.data)?;
     let first_connection = core.kernel.state().coverage.last_connection.map_or(1, |last| last.0 + 1);
     tasks.spawn("stream", stream_task(&config, &parts, first_connection, doors.stream, &clock, tasks.token()));
     tasks.spawn("reads", reads_task(&config, &parts, ways_out.reads, doors.reads, &clock, tasks.token()));
-    if let Some(outlet) = parts.containment {
-        let token = tasks.token();
+    let checks = checks_task(&parts, doors.checks, &clock, tasks.token());
+    tasks.spawn("checks of our own keys", checks);
+    // In mode *watch* there is nothing to act with.
+    if parts.stopping.is_some() {
+        let (outlet, token) = (parts.containment, tasks.token());
         tasks.spawn_endless("warm connections", warm_task(Arc::clone(&outlet), Arc::clone(&clock), token.clone()));
         tasks.spawn("acts", acts_task(outlet, ways_out.acts, doors.acts, &clock, token));
     }
@@ -156,6 +163,7 @@ struct Doors {
     shared: mpsc::Sender<SharedEvent>,
     reads: mpsc::Sender<(EffectId, ReadOutcome)>,
     acts: mpsc::Sender<(EffectId, ActOutcome)>,
+    checks: mpsc::Sender<(CredentialRole, CredentialOutcome)>,
     faults: mpsc::Sender<Fault>,
     refusals: Arc<Refusals>,
 }
@@ -167,9 +175,11 @@ fn inputs() -> (Inputs, Doors) {
     let (shared_in, shared) = mpsc::channel(QUEUE);
     let (reads_in, reads) = mpsc::channel(READS);
     let (acts_in, acts) = mpsc::channel(ACTS);
+    let (checks_in, checks) = mpsc::channel(CHECKS);
     let (faults_in, faults) = mpsc::channel(QUEUE);
     let refusals = Arc::new(Refusals::default());
-    let inputs = Inputs { stream, intake, operator, shared, reads, acts, faults, refusals: Arc::clone(&refusals) };
+    let inputs =
+        Inputs { stream, intake, operator, shared, reads, acts, checks, faults, refusals: Arc::clone(&refusals) };
     let doors = Doors {
         stream: stream_in,
         intake: intake_in,
@@ -177,6 +187,7 @@ fn inputs() -> (Inputs, Doors) {
         shared: shared_in,
         reads: reads_in,
         acts: acts_in,
+        checks: checks_in,
         faults: faults_in,
         refusals,
     };
@@ -191,7 +202,7 @@ struct WaysOut {
     webhook: mpsc::Receiver<(EffectId, Post)>,
 }
 
-fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors) -> (Exits, WaysOut) {
+fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors, clock: &Arc<Clock>) -> (Exits, WaysOut) {
     let (reads_in, reads) = mpsc::channel(READS);
     let (acts_in, acts) = mpsc::channel(ACTS);
     let (telegram_in, telegram) = mpsc::channel(POSTS);
@@ -203,6 +214,7 @@ fn exits(screen: Option<mpsc::Sender<Box<Notice>>>, doors: &Doors) -> (Exits, Wa
         webhook: webhook_in,
         screen,
         board: Arc::new(Board::default()),
+        hops: Arc::new(Hops::new(Arc::clone(clock))),
         faults: doors.faults.clone(),
     };
     (exits, WaysOut { reads, acts, telegram, webhook })
@@ -232,6 +244,7 @@ async fn begin(
         kernel: start.kernel.unwrap_or_else(|| Kernel::new(config.declared.account.clone())),
         shared: start.shared,
         board: Arc::clone(&exits.board),
+        hops: Arc::clone(&exits.hops),
         journal: journal.clone(),
         release,
         seq: start.last_seq,

@@ -18,6 +18,7 @@ pub mod journal;
 pub mod words;
 pub mod board;
 pub mod release;
+pub mod drill;
 pub mod core;
 pub mod daemon;
 pub mod tls;

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::board::{Board, Pulse};
+use crate::drill::Hops;
 use crate::kernel::act::Act;
 use crate::kernel::channel::Post;
 use crate::kernel::event::{Answer, EffectId, Fault, ReadRequest};
@@ -47,6 +48,8 @@ pub enum Outgoing {
     /// For a screen that shows every change of an incident at once.
     Show(Box<Notice>),
     Pulse(Account, Pulse),
+    /// The row of a drill is on disk.
+    Drilled,
 }
 
 impl Outgoing {
@@ -56,7 +59,7 @@ impl Outgoing {
             Self::Act(..) => Some(ACTS_WITHIN),
             // The reads are those that verdicts wait for.
             Self::Post(..) | Self::Read(..) | Self::Show(_) | Self::Obey(..) | Self::Left(_) => Some(ALERTS_WITHIN),
-            Self::Reply(..) | Self::Answer(..) | Self::Tell(..) | Self::Pulse(..) => None,
+            Self::Reply(..) | Self::Answer(..) | Self::Tell(..) | Self::Pulse(..) | Self::Drilled => None,
         }
     }
 }
@@ -69,6 +72,7 @@ pub struct Exits {
     pub webhook: mpsc::Sender<(EffectId, Post)>,
     pub screen: Option<mpsc::Sender<Box<Notice>>>,
     pub board: Arc<Board>,
+    pub hops: Arc<Hops>,
     pub faults: mpsc::Sender<Fault>,
 }
 
@@ -168,6 +172,9 @@ impl Exits {
     /// The queues are as long as the kernels let them get (one post a channel, a bounded number of reads), so a full
     /// one means that its outlet has ended, which its supervisor tells.
     fn let_out(&self, outgoing: Outgoing) {
+        if let Outgoing::Post(effect, post) = &outgoing {
+            self.hops.handed(*effect, post);
+        }
         let sent = match outgoing {
             Outgoing::Reply(to, reply) => to.send(reply).is_ok(),
             Outgoing::Answer(to, answer) => to.send(answer).is_ok(),
@@ -182,6 +189,10 @@ impl Exits {
             Outgoing::Show(notice) => self.screen.as_ref().is_none_or(|screen| screen.try_send(notice).is_ok()),
             Outgoing::Pulse(account, pulse) => {
                 self.board.post(&account, pulse);
+                true
+            }
+            Outgoing::Drilled => {
+                self.hops.on_disk();
                 true
             }
         };

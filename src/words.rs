@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::kernel::account::{ExceptionStatus, Status};
+use crate::kernel::account::{CredentialStatus, ExceptionStatus, Status};
 use crate::kernel::card;
 use crate::kernel::containment::{Progress, StepState};
 use crate::kernel::coverage::Sight;
+use crate::kernel::credential::CredentialOutcome;
 use crate::kernel::incident::{IncidentState, Notice, Priority};
 
 /// Incidents that a list shows; older ones are counted.
@@ -50,6 +51,9 @@ pub fn status(status: &Status) -> String {
         say(&mut text, format_args!("orders open at the start wait for: countersign confirm {digest}\n"));
     }
     say(&mut text, format_args!("stopping: {}\n", status.stopping));
+    for credential in &status.credentials {
+        say(&mut text, format_args!("key {}: {}\n", credential.role, credential_told(credential)));
+    }
     text.push_str("cannot be seen:\n");
     for line in &status.cannot_see {
         say(&mut text, format_args!("  - {line}\n"));
@@ -61,6 +65,22 @@ pub fn status(status: &Status) -> String {
         say(&mut text, format_args!("  - {}\n", exception_told(exception)));
     }
     text
+}
+
+fn credential_told(credential: &CredentialStatus) -> String {
+    let at = credential.checked_at.map(|at| format!("checked at {at} UTC")).unwrap_or_default();
+    match &credential.outcome {
+        None => "not checked yet".to_owned(),
+        Some(CredentialOutcome::Fine) => format!("fine, {at}"),
+        Some(CredentialOutcome::Wrong { faults }) => {
+            let faults: Vec<String> = faults.iter().map(|wrong| format!("{} ({})", wrong.fault, wrong.step)).collect();
+            format!("WRONG, {at}: {}", faults.join("; "))
+        }
+        Some(CredentialOutcome::Unknown { reason }) => {
+            let made = credential.made_at.map_or_else(|| "never".to_owned(), |made| format!("at {made} UTC"));
+            format!("NOT KNOWN, {at}: {}; last check that could be made: {made}", card::quoted(reason))
+        }
+    }
 }
 
 fn exception_told(exception: &ExceptionStatus) -> String {

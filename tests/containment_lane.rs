@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, ProbeAnswer};
+use countersign::kernel::credential::{CredentialFault, CredentialOutcome, CredentialRole};
 use countersign::kernel::order::{OrderId, Symbol};
 use countersign::kernel::time::Time;
 use countersign::outlet::addresses::LastGood;
@@ -28,7 +29,7 @@ use countersign::sim::config::SimConfig;
 use countersign::sim::listener::serve;
 use countersign::tls;
 use countersign::venue::binance::ApiCredential;
-use countersign::venue::binance::restrictions::{CredentialRole, check};
+use countersign::venue::binance::restrictions::check;
 use secrecy::{SecretSlice, SecretString};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -443,11 +444,52 @@ async fn credentials_are_looked_at() {
         (CredentialRole::Admin, "/bot", "works from every address"),
     ] {
         let restrictions = outlet.restrictions(&venue.credential(key), &clock).await.unwrap();
-        let faults = check(role, &restrictions).err().unwrap_or_default().join("\n");
+        let faults = told(&check(role, &restrictions).err().unwrap_or_default());
         assert!(faults.contains(expected) && faults.is_empty() == expected.is_empty(), "{role:?} {key}: {faults}");
     }
     let nobody = ApiCredential::new("nobody".into(), "secret".into()).unwrap();
     assert!(outlet.restrictions(&nobody, &clock).await.unwrap_err().contains("refused with code"));
+}
+
+fn told(faults: &[CredentialFault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_key_that_may_do_too_much_is_used_no_more_until_it_is_mended() {
+    let venue = Venue::start().await;
+    let outlet = venue.outlet(venue.parts());
+    let (admin, cancel) = (venue.credential("/admin"), venue.credential("/cancel"));
+    assert_eq!(outlet.check(CredentialRole::Cancel, &cancel, &clock).await, CredentialOutcome::Fine);
+    assert_eq!(word(&outlet.act(&Act::OpenOrders, &clock).await), "0 orders");
+
+    let master = RestClient::new(&format!("http://{}", venue.address), venue.key("/admin"), "owner", clock).unwrap();
+    let permit = async |futures: &str| {
+        let (email, key) = (venue.config.accounts[0].email.clone().unwrap(), venue.key("/cancel").api_key);
+        let params = [("email", email.as_str()), ("subAccountApiKey", &key), ("canFuturesTrade", futures)];
+        master.signed(reqwest::Method::POST, RIGHTS, &params).await.unwrap();
+    };
+    permit("true").await;
+    let CredentialOutcome::Wrong { faults } = outlet.check(CredentialRole::Cancel, &cancel, &clock).await else {
+        panic!("it may trade futures")
+    };
+    assert!(told(&faults).contains("enableFutures") && told(&faults).contains("hint: untick"), "{faults:?}");
+    let ActOutcome::Refused { code: 0, reason } = outlet.act(&Act::OpenOrders, &clock).await else {
+        panic!("it is used all the same")
+    };
+    assert!(reason.contains("enableFutures") && reason.contains("untick"), "{reason}");
+    // The other key is another matter.
+    assert_eq!(outlet.check(CredentialRole::Admin, &admin, &clock).await, CredentialOutcome::Fine);
+    assert_eq!(word(&outlet.act(&Act::ListKeys, &clock).await), "3 keys");
+
+    // What could not be looked at is not fine, and frees nothing.
+    venue.inflict("GET", "/sapi/v1/account/apiRestrictions", 1, json!("cut")).await;
+    let unknown = outlet.check(CredentialRole::Cancel, &cancel, &clock).await;
+    assert!(matches!(unknown, CredentialOutcome::Unknown { .. }), "{unknown:?}");
+    assert_eq!(word(&outlet.act(&Act::OpenOrders, &clock).await), "refused 0");
+    permit("false").await;
+    assert_eq!(outlet.check(CredentialRole::Cancel, &cancel, &clock).await, CredentialOutcome::Fine);
+    assert_eq!(word(&outlet.act(&Act::OpenOrders, &clock).await), "0 orders");
 }
 
 #[derive(Clone, Default)]

@@ -74,12 +74,12 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
         }
         Ask::Incidents => {
             let notices: Vec<Notice> = field(&answer, "incidents")?;
-            let finding = notices.iter().any(|notice| notice.state == IncidentState::Open);
+            let finding = notices.iter().any(|notice| notice.state == IncidentState::Open && !notice.is_drill());
             (words::incidents(&notices), finding)
         }
         Ask::Incident { .. } => {
             let notice: Notice = field(&answer, "incident")?;
-            (words::incident(&notice), notice.state == IncidentState::Open)
+            (words::incident(&notice), notice.state == IncidentState::Open && !notice.is_drill())
         }
         Ask::Ack { id, .. } => (format!("incident {id} is acknowledged as it stood\n"), false),
         Ask::Confirm { .. } => ("confirmed: those orders are yours\n".to_owned(), false),

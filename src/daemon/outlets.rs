@@ -1,6 +1,7 @@
 //! The tasks at the daemon's edge: they carry values between a socket and a queue, and choose nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -12,6 +13,7 @@ use crate::daemon::parts::Parts;
 use crate::inlet::user_stream::{self, StreamConfig};
 use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::channel::{Channel, Post, PostOutcome};
+use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::event::{EffectId, ReadOutcome, ReadRequest};
 use crate::kernel::shared::SharedEvent;
 use crate::outlet::containment::ContainmentOutlet;
@@ -20,6 +22,9 @@ use crate::outlet::telegram::TelegramOutlet;
 use crate::outlet::webhook::WebhookOutlet;
 
 const READS_AT_ONCE: usize = 4;
+/// So often that one that fails is tried again before an hour has gone without one.
+const CHECK_EVERY: Duration = Duration::from_secs(50 * 60);
+const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(4 * 60);
 
 pub(super) fn stream_task(
     config: &Config,
@@ -92,6 +97,41 @@ pub(super) fn acts_task(
             });
         }
         Ok(())
+    }
+}
+
+/// Asks the venue what each of our own keys may do, at the start and from then on.
+pub(super) fn checks_task(
+    parts: &Parts,
+    outcomes: mpsc::Sender<(CredentialRole, CredentialOutcome)>,
+    clock: &Arc<Clock>,
+    shutdown: CancellationToken,
+) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    let (outlet, watch, clock) = (Arc::clone(&parts.containment), Arc::clone(&parts.credential), Arc::clone(clock));
+    async move {
+        loop {
+            let mut wait = CHECK_EVERY;
+            let loaded = [
+                (CredentialRole::Watch, Some(&*watch)),
+                (CredentialRole::Cancel, outlet.cancel()),
+                (CredentialRole::Admin, outlet.admin()),
+            ];
+            for (role, credential) in loaded {
+                let Some(credential) = credential else { continue };
+                let now = || clock.now();
+                let check = shutdown.run_until_cancelled(outlet.check(role, credential, &now));
+                let Some(outcome) = check.await else { return Ok(()) };
+                if matches!(outcome, CredentialOutcome::Unknown { .. }) {
+                    wait = CHECK_AGAIN_AFTER;
+                }
+                if outcomes.send((role, outcome)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -33,8 +33,8 @@ pub(super) struct Parts {
     pub bots: Vec<BotAccess>,
     pub access_token: Option<SecretString>,
     pub totp: Option<Arc<OneTimePasswords>>,
-    /// Not in mode *watch*: what could trade or revoke is not even loaded.
-    pub containment: Option<Arc<ContainmentOutlet>>,
+    /// In mode *watch* what could trade or revoke is not even loaded: it then only asks what the watch key may do.
+    pub containment: Arc<ContainmentOutlet>,
     pub stopping: Option<Stopping>,
 }
 
@@ -85,13 +85,8 @@ impl Parts {
         };
         // In mode *watch* there is nothing to act with, and nothing was loaded.
         let stopping = (stopping.mode != Mode::Watch).then_some(stopping);
-        let containment = match &stopping {
-            None => None,
-            Some(_) => {
-                let client = containment::client(&tls, LastGood::system()).map_err(|error| setting(&error))?;
-                Some(Arc::new(ContainmentOutlet::new(&exchange.rest_url, client, acts)))
-            }
-        };
+        let client = containment::client(&tls, LastGood::system()).map_err(|error| setting(&error))?;
+        let containment = Arc::new(ContainmentOutlet::new(&exchange.rest_url, client, acts));
         Ok(Self {
             tags: Arc::new(tag_keys(config, &secrets)?),
             credential: Arc::new(credential),

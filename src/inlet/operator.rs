@@ -60,6 +60,10 @@ pub enum OperatorCommand {
     },
     /// How far the containment that runs, or the last one, is.
     Containment,
+    /// A made-up theft, through the whole chain.
+    Drill,
+    /// How far the last drill has come, hop by hop.
+    DrillHops,
     /// Something to be done about the account; `code` is a one-time password, where it needs one.
     Order {
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -230,6 +230,10 @@ impl Book {
         }
     }
 
+    pub fn is_drill(&self, id: IncidentId) -> bool {
+        self.incidents.get(&id).is_some_and(|incident| incident.notice.is_drill())
+    }
+
     pub fn knows(&self, id: IncidentId) -> bool {
         self.incidents.contains_key(&id)
     }
@@ -286,7 +290,7 @@ impl Book {
     }
 
     pub fn loudest_open(&self) -> Option<Priority> {
-        let open = self.notices().filter(|notice| notice.state == IncidentState::Open);
+        let open = self.notices().filter(|notice| notice.state == IncidentState::Open && !notice.is_drill());
         open.map(|notice| notice.priority).max()
     }
 }

@@ -204,7 +204,7 @@ const fn mark(repeated: bool) -> &'static str {
 }
 
 fn state(notice: &Notice) -> String {
-    match (notice.state, notice.priority) {
+    let word: String = match (notice.state, notice.priority) {
         (IncidentState::Open, Priority::Critical) => "CRITICAL".into(),
         (IncidentState::Open, Priority::Warning) => "WARNING".into(),
         (IncidentState::Open, Priority::Info) => "INFO".into(),
@@ -213,7 +213,8 @@ fn state(notice: &Notice) -> String {
             Some(by) => format!("ACKNOWLEDGED by {}", quoted(by)),
             None => "ACKNOWLEDGED".into(),
         },
-    }
+    };
+    if notice.is_drill() { format!("DRILL · {word}") } else { word }
 }
 
 fn happened(notice: &Notice) -> String {

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::account::State;
 use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::command::{Command, Totp};
+use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::declared::Declared;
 use crate::kernel::incident::{IncidentId, Notice};
 use crate::kernel::intent::{IntentRecord, IntentReply};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, ClientId, OrderId, OrderStatus, OrderType, Side, StpMode, Symbol, TimeInForce};
-use crate::kernel::report::{Balance, Peg, Report};
+use crate::kernel::report::{Balance, ExecutionReport, Peg, Report};
 use crate::kernel::rule::RuleSet;
 use crate::kernel::time::Time;
 
@@ -92,6 +93,19 @@ pub enum Event {
     Acted {
         effect: EffectId,
         outcome: ActOutcome,
+    },
+    /// What the venue says that one of countersign's own keys may do.
+    Credential {
+        role: CredentialRole,
+        outcome: CredentialOutcome,
+    },
+    /// A made-up report of a stranger's order, to be judged and told as a real one is, and counted nowhere.
+    Drill {
+        ticket: Ticket,
+        by: Box<str>,
+        report: Box<ExecutionReport>,
+        tags: Tags,
+        raw: Box<str>,
     },
     /// Requests that never became events, counted since the last count.
     Refused {

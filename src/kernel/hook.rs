@@ -2,7 +2,7 @@
 //!
 //! Every body has `v` (1), `kind` and `number` (the same number again is the same message, perhaps repeated).
 //! `card`, `update`, `reminder` and `ended` carry one incident whole; `digest` and `reminders` name many in short;
-//! `text` is a sentence about countersign itself. `unjournalled` (true) stands in a body that left before its cause was
+//! `text` is a sentence about countersign itself. `drill` (true) stands with an incident that is a drill: nothing happened. `unjournalled` (true) stands in a body that left before its cause was
 //! on disk. Decimals are strings, times are milliseconds since the epoch, UTC.
 
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ struct Incident<'a> {
     state: IncidentState,
     priority: Priority,
     rule: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    drill: bool,
     headline: &'a str,
     orders: u64,
     symbols: &'a [Symbol],
@@ -70,6 +72,8 @@ struct Short<'a> {
     state: IncidentState,
     priority: Priority,
     rule: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    drill: bool,
     headline: &'a str,
     orders: u64,
     notional: BTreeMap<&'a Asset, Dec>,
@@ -98,6 +102,7 @@ pub(crate) fn incident(number: u64, kind: HookKind, notice: &Notice, repeated: b
         state: notice.state,
         priority: notice.priority,
         rule: &notice.rule,
+        drill: notice.is_drill(),
         headline: &notice.headline,
         orders: notice.orders,
         symbols: &notice.symbols,
@@ -128,6 +133,7 @@ pub(crate) fn many(number: u64, kind: &'static str, notices: &[(&Notice, bool)])
                 state: notice.state,
                 priority: notice.priority,
                 rule: &notice.rule,
+                drill: notice.is_drill(),
                 headline: &notice.headline,
                 orders: notice.orders,
                 notional: notional(notice),

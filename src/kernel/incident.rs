@@ -17,6 +17,9 @@ impl std::fmt::Display for IncidentId {
     }
 }
 
+/// The rule of a drill's incident, which no pack can have.
+pub const DRILL_RULE: &str = "drill";
+
 /// How loud: `Critical` rings until somebody acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +74,14 @@ pub struct Notice {
     pub contained: Option<Contained>,
     /// The alert may have been sent before (a restart cannot know).
     pub repeated: bool,
+}
+
+impl Notice {
+    /// A drill is shown like a theft, marked, and counted nowhere.
+    #[must_use]
+    pub fn is_drill(&self) -> bool {
+        *self.rule == *DRILL_RULE
+    }
 }
 
 /// How far the containment of an incident is, in the words of every channel.

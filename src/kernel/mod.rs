@@ -10,6 +10,7 @@ pub mod report;
 pub mod intent;
 pub mod event;
 pub mod act;
+pub mod credential;
 pub mod command;
 pub mod stopping;
 pub mod declared;

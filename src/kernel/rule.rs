@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::exception::Exception;
-use crate::kernel::incident::Priority;
+use crate::kernel::incident::{DRILL_RULE, Priority};
 use crate::kernel::money::Dec;
 use crate::kernel::order::words;
 use crate::kernel::verdict::Verdict;
@@ -127,6 +127,10 @@ words!(
         BotSilent = "bot_silent",
         KeyRefused = "key_refused",
         Containment = "containment",
+        /// Nothing happened: the way to the owner was tried.
+        Drill = "drill",
+        /// One of countersign's own keys is not as it must be, or could not be checked.
+        Credential = "credential",
         Watcher = "watcher",
     }
 );
@@ -370,6 +374,9 @@ impl RuleSet {
 }
 
 fn check(rule: &Rule) -> Result<(), String> {
+    if *rule.name == *DRILL_RULE || rule.cause == Cause::Drill {
+        return Err("only countersign itself makes a drill: give the rule another name and cause".to_owned());
+    }
     if rule.fires.is_empty() || rule.quiet.is_empty() {
         return Err("needs at least one case under `fires` and one under `quiet`".to_owned());
     }

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, ProbeAnswer};
+use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::time::Time;
 use crate::outlet::addresses::LastGood;
 use crate::outlet::bot::StopHook;
@@ -70,6 +71,8 @@ struct State {
     holds: BTreeMap<Kind, Time>,
     /// Keys that a list showed. They stay when the list does not show them any more: then they are to be probed.
     shown: BTreeMap<KeyPrint, SecretString>,
+    /// Our own keys that may not be used as they are, each with the reason and the steps.
+    refused: BTreeMap<CredentialRole, Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,6 +201,32 @@ impl ContainmentOutlet {
         restrictions::restrictions(&body).map_err(|kept| format!("the answer cannot be read: {kept}"))
     }
 
+    /// Whether one of our own keys may be used, by the venue's word. A wrong one is used no more until it is found fine;
+    /// where nothing could be learnt, it stays as it was.
+    pub async fn check(
+        &self,
+        role: CredentialRole,
+        credential: &ApiCredential,
+        clock: &(impl Fn() -> Time + Sync),
+    ) -> CredentialOutcome {
+        let told = match self.restrictions(credential, clock).await {
+            Ok(told) => told,
+            Err(reason) => return CredentialOutcome::Unknown { reason: reason.into() },
+        };
+        match restrictions::check(role, &told) {
+            Ok(()) => {
+                self.state().refused.remove(&role);
+                CredentialOutcome::Fine
+            }
+            Err(faults) => {
+                let told: Vec<String> =
+                    faults.iter().map(|wrong| format!("{} ({})", wrong.fault, wrong.step)).collect();
+                self.state().refused.insert(role, format!("not used: {}", told.join("; ")).into());
+                CredentialOutcome::Wrong { faults }
+            }
+        }
+    }
+
     #[must_use]
     pub const fn admin(&self) -> Option<&ApiCredential> {
         self.admin.as_ref()
@@ -302,11 +331,14 @@ impl ContainmentOutlet {
 
     /// The body of a call that was granted, or what became of it otherwise.
     async fn granted(&self, kind: Kind, call: &Call, clock: &(impl Fn() -> Time + Sync)) -> Result<String, ActOutcome> {
-        let credential = match call.by {
-            By::Admin => self.admin.as_ref(),
-            By::Cancel => self.cancel.as_ref(),
-            By::Suspect | By::Itself | By::Nobody => None,
+        let (credential, role) = match call.by {
+            By::Admin => (self.admin.as_ref(), Some(CredentialRole::Admin)),
+            By::Cancel => (self.cancel.as_ref(), Some(CredentialRole::Cancel)),
+            By::Suspect | By::Itself | By::Nobody => (None, None),
         };
+        if let Some(reason) = role.and_then(|role| self.state().refused.get(&role).cloned()) {
+            return Err(not_sent(&reason));
+        }
         let credential = credential.ok_or_else(|| match kind {
             Kind::Orders => not_sent("no key to cancel with is configured ([containment] cancel_key, cancel_secret)"),
             Kind::List | Kind::Rights | Kind::Delete | Kind::Probe | Kind::Upkeep => {

@@ -181,6 +181,7 @@ fn demo_accounts(seed: u64, accounts: u32) -> Vec<AccountSpec> {
     let amounts = [("USDT", 100_000), ("BTC", 2), ("ETH", 30), ("BNB", 100), ("VIA", 200_000), ("PERP", 50_000)];
     let balances: BTreeMap<String, Amount> =
         amounts.map(|(asset, units)| (asset.to_owned(), Amount::whole(units))).into();
+    let here = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     let admin = demo_key(&mut more_dice, MASTER, "admin", &[Permission::SpotTrading, Permission::InternalTransfer]);
     let name = |number: u32| if number == 0 { "main".to_owned() } else { format!("main-{}", number + 1) };
     let mut all: Vec<AccountSpec> = (0..accounts)
@@ -197,7 +198,7 @@ fn demo_accounts(seed: u64, accounts: u32) -> Vec<AccountSpec> {
                 name,
                 master: Some(MASTER_UID),
                 balances: balances.clone(),
-                keys: vec![bot, watch, cancel],
+                keys: vec![bot, watch, KeySpec { addresses: here.clone(), ..cancel }],
             }
         })
         .collect();
@@ -207,7 +208,7 @@ fn demo_accounts(seed: u64, accounts: u32) -> Vec<AccountSpec> {
         email: Some("master@example.com".to_owned()),
         master: None,
         balances: BTreeMap::new(),
-        keys: vec![KeySpec { addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], ..admin }],
+        keys: vec![KeySpec { addresses: here, ..admin }],
     });
     all
 }

@@ -13,6 +13,8 @@ mod capacity;
 mod packs;
 mod exceptions;
 mod stopping;
+mod credentials;
+mod drill;
 mod any_order;
 mod anything;
 mod decimals;

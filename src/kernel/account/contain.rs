@@ -111,7 +111,9 @@ impl Kernel {
         command: &Command,
         totp: Totp,
     ) {
-        let done = self.may_command(command, totp).and_then(|()| match command {
+        let drill = incident.is_some_and(|id| self.state.book.is_drill(id));
+        let may = if drill { Err(OF_A_DRILL.to_owned()) } else { self.may_command(command, totp) };
+        let done = may.and_then(|()| match command {
             Command::Freeze => self.contain(Aim::Freeze, by, incident),
             Command::Kill => self.contain(Aim::Kill, by, incident),
             Command::DeleteKey { key } => self.delete_key(key, by),
@@ -322,6 +324,8 @@ impl Kernel {
         self.state.book.contain(id, shown);
     }
 }
+
+const OF_A_DRILL: &str = "that incident is a drill: there is nothing to contain, and nothing was done";
 
 const BY_HAND: &str = "countersign only watches this account, and cannot stop anything. Do it by hand, now: \
     1. delete the bot's API key: https://www.binance.com/en/my/settings/api-management (app: Profile, API Management); \

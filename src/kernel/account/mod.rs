@@ -16,6 +16,8 @@ mod feed;
 mod contain;
 mod alone;
 mod exceptions;
+mod credentials;
+mod drill;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +29,7 @@ use crate::kernel::blotter::{Blotter, IntentKey, OrderKey};
 use crate::kernel::book::Book;
 use crate::kernel::bots::Bots;
 use crate::kernel::coverage::Coverage;
+use crate::kernel::credential::CredentialRole;
 use crate::kernel::declared::Declared;
 use crate::kernel::event::{Effect, EffectId, Event, Fault, OrderRef, ReadRequest};
 use crate::kernel::exception::Uses;
@@ -38,6 +41,7 @@ use crate::kernel::time::Time;
 
 pub use audit::Audit;
 pub use contain::Stop;
+pub use credentials::{CredentialStatus, Credentials};
 pub use exceptions::ExceptionStatus;
 pub use feed::Seen;
 pub use requests::{RequestKey, Requests};
@@ -82,6 +86,8 @@ pub struct State {
     stop: Stop,
     #[serde(default, skip_serializing_if = "Uses::is_empty")]
     uses: Uses,
+    #[serde(default, skip_serializing_if = "Credentials::is_empty")]
+    credentials: Credentials,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -134,6 +140,9 @@ enum Timer {
     Unanswered(IncidentId),
     /// The read that is to show a stranger's order a second way had no room.
     Corroborate(OrderKey, IncidentId),
+    /// One of countersign's own keys should have been checked by now.
+    Credential(CredentialRole),
+    DrillEnds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,6 +243,8 @@ impl Kernel {
                 self.command(ticket, &by, incident, &command, totp);
             }
             Event::Acted { effect, outcome } => self.acted(effect, &outcome),
+            Event::Drill { ticket, by, report, tags, raw: _ } => self.drill(ticket, &by, &report, tags),
+            Event::Credential { role, outcome } => self.credential(role, outcome),
             Event::Fault(fault) => self.fault(&fault),
             Event::Due => {}
         }
@@ -277,6 +288,8 @@ impl Kernel {
                 Timer::Unanswered(incident) => self.unanswered(incident),
                 Timer::Corroborate(key, incident) => self.corroborate(key, incident),
                 Timer::Expiry(name) => self.check_expiry(&name),
+                Timer::Credential(role) => self.check_credential(role),
+                Timer::DrillEnds => self.end_drill(),
             }
         }
     }
@@ -323,6 +336,7 @@ impl Kernel {
         self.restart_intents();
         self.rejudge_passed();
         self.restart_containment();
+        self.restart_credentials();
         match self.state.coverage.blind_since {
             Some(since) => self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC")),
             // A first start is no gap, but one that never sees anything must not stay quiet.

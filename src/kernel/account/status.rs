@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::account::{Counts, ExceptionStatus, Kernel};
+use crate::kernel::account::{Counts, CredentialStatus, ExceptionStatus, Kernel};
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentState, Notice};
 use crate::kernel::order::{Account, Bot};
@@ -31,6 +31,9 @@ pub struct Status {
     /// What is seen and left unsaid.
     #[serde(default)]
     pub exceptions: Vec<ExceptionStatus>,
+    /// Countersign's own keys, each with its last check.
+    #[serde(default)]
+    pub credentials: Vec<CredentialStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +80,11 @@ impl Kernel {
                     missing_records: known.missing,
                 })
                 .collect(),
-            open_incidents: state.book.notices().filter(|notice| notice.state == IncidentState::Open).count(),
+            open_incidents: state
+                .book
+                .notices()
+                .filter(|notice| notice.state == IncidentState::Open && !notice.is_drill())
+                .count(),
             orders: self.order_counts(),
             counts: state.counts,
             rest_differences: state.audit.differences(),
@@ -85,6 +92,7 @@ impl Kernel {
             stopping: self.stopping_told().into(),
             cannot_see: CANNOT_SEE.iter().map(|text| (*text).into()).collect(),
             exceptions: self.exception_statuses(),
+            credentials: self.credential_statuses(),
         }
     }
 

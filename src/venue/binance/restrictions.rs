@@ -1,17 +1,7 @@
 //! What a key may do, as the venue tells it to the key itself, and whether that fits what countersign uses it for.
 
+use crate::kernel::credential::{CredentialFault, CredentialRole};
 use crate::venue::binance::json::{self, Fields, Kept};
-
-/// What countersign has a key for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialRole {
-    /// Reads.
-    Watch,
-    /// Cancels, in the bot's account.
-    Cancel,
-    /// Freezes and deletes keys of the sub-account, from the master.
-    Admin,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restrictions {
@@ -40,6 +30,9 @@ const TRANSFERS: [(&str, &str); 2] = [
     ("permitsUniversalTransfer", "Permits Universal Transfer"),
     ("enableInternalTransfer", "Enable Internal Transfer"),
 ];
+
+/// Rights of a name that nobody knows, told one by one; there are never that many.
+const UNKNOWN_TOLD_MAX: usize = 8;
 
 const HARMLESS: [&str; 1] = ["enableFixReadOnly"];
 
@@ -72,17 +65,12 @@ fn is_known(name: &str) -> bool {
 }
 
 /// Each fault with the step that mends it.
-pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Vec<String>> {
+pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Vec<CredentialFault>> {
     let may = |right: &str| restrictions.granted.iter().any(|granted| **granted == *right);
-    let of = match role {
-        CredentialRole::Watch => "the watch key",
-        CredentialRole::Cancel => "the cancel key",
-        CredentialRole::Admin => "the admin key",
-    };
     let mut faults = Vec::new();
     let mut fault = |is_one: bool, fault: &str, step: &str| {
         if is_one {
-            faults.push(format!("{of} {fault}\nhint: {step}"));
+            faults.push(CredentialFault { fault: format!("the {role} key {fault}").into(), step: step.into() });
         }
     };
     fault(!may(READING), "may not read", "tick \"Enable Reading\" in the exchange's API management");
@@ -93,6 +81,8 @@ pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Ve
         }
         CredentialRole::Cancel => {
             fault(!may(SPOT), "may not cancel", "tick \"Enable Spot & Margin Trading\": cancelling needs it");
+            let step = "restrict it to the address of countersign's host: without a list it loses the right to trade";
+            fault(!restrictions.ip_restricted, "works from every address", step);
         }
         CredentialRole::Admin => {
             let step = "tick \"Enable Spot & Margin Trading\": the exchange's documents name it for changing keys";
@@ -106,8 +96,8 @@ pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Ve
             fault(true, &format!("has the right {right:?}, which it does not need"), &format!("untick {named:?}"));
         }
     }
-    for (right, _) in restrictions.unknown.iter().filter(|(_, granted)| *granted) {
-        let told = format!("has the right {right:?}, which this version does not know");
+    for (right, _) in restrictions.unknown.iter().filter(|(_, granted)| *granted).take(UNKNOWN_TOLD_MAX) {
+        let told = format!("has the right {right:.80?}, which this version does not know");
         fault(true, &told, "untick it in the exchange's API management, or see whether a newer version knows it");
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -139,7 +129,8 @@ mod tests {
     }
 
     fn faults(role: CredentialRole, restrictions: &Restrictions) -> String {
-        check(role, restrictions).err().unwrap_or_default().join("\n")
+        let faults = check(role, restrictions).err().unwrap_or_default();
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -154,6 +145,7 @@ mod tests {
             (Watch, true, &[], &["may not read"]),
             (Cancel, true, &[READING, SPOT], &[]),
             (Cancel, true, &[READING], &["may not cancel"]),
+            (Cancel, false, &[READING, SPOT], &["works from every address"]),
             (Cancel, true, &[READING, SPOT, WITHDRAWALS, "enableMargin"], &["may withdraw", "enableMargin"]),
             (Admin, true, &[READING, SPOT, "enableInternalTransfer"], &[]),
             (Admin, false, &[READING, SPOT], &["works from every address"]),
