@@ -1,0 +1,98 @@
+//! kill -9 of the daemon at seeded moments of a kill, each time started again on the same folder: the end is always
+//! contained with its proof, and nothing was done twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use countersign::inlet::operator::{OperatorCommand, OperatorError};
+use countersign::kernel::command::Command;
+use countersign::sim::seed::Seeded;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::support::arms::WITHIN;
+use crate::support::journal;
+use crate::support::stage::Stage;
+use crate::{armed, check_contained, check_ledger, rest_an_order_of_the_bot, until_strangers};
+
+const KILL: OperatorCommand = OperatorCommand::Order { incident: None, order: Command::Kill, code: None };
+/// Runs beside each other; each has an exchange and a daemon of its own.
+const AT_ONCE: usize = 3;
+/// All requests but the last reads leave in about this time.
+const EVENTFUL_MS: u32 = 120;
+const WHOLE_MS: u32 = 2_500;
+
+#[derive(Debug, Default)]
+struct Figures {
+    crashes: u32,
+    /// The command itself was not on disk, and its owner had to say it again.
+    said_again: u32,
+    slowest: Duration,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_contained_whenever_the_daemon_dies() {
+    let number = |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    let (runs, seed) = (number("COUNTERSIGN_STOP_KILLS", 12), number("COUNTERSIGN_SEED", 1));
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut under_way = JoinSet::new();
+    for run in 0..runs {
+        let room = Arc::clone(&room);
+        under_way.spawn(async move {
+            let _place = room.acquire().await.unwrap();
+            contained_through_crashes(seed * 1_000 + run).await
+        });
+    }
+    let mut all = Figures::default();
+    while let Some(figures) = under_way.join_next().await {
+        let figures = figures.unwrap();
+        all.crashes += figures.crashes;
+        all.said_again += figures.said_again;
+        all.slowest = all.slowest.max(figures.slowest);
+    }
+    println!("{runs} kills of a key, each contained and proved, nothing done twice: {all:?}");
+}
+
+async fn contained_through_crashes(seed: u64) -> Figures {
+    let mut dice = Seeded::new(seed);
+    let stage = armed(seed, None, None).await;
+    let mut daemon = stage.run();
+    stage.until_proved().await;
+    let spared = rest_an_order_of_the_bot(&stage).await;
+    let stolen = stage.rest_foreign(2).await;
+    until_strangers(&stage, 2).await;
+
+    let mut figures = Figures::default();
+    let began = Instant::now();
+    say(&stage).await;
+    for _ in 0..=dice.below(3) {
+        let within = if dice.below(3) > 0 { EVENTFUL_MS } else { WHOLE_MS };
+        let moment = dice.below(within);
+        tokio::time::sleep(Duration::from_millis(moment.into())).await;
+        daemon.kill().await;
+        figures.crashes += 1;
+        daemon = stage.run();
+        let known = stage.until_contained("the daemon again", WITHIN, |_| true).await;
+        if known.is_null() {
+            figures.said_again += 1;
+            say(&stage).await;
+        }
+    }
+    let progress = stage.until_contained("the end", 2 * WITHIN, |progress| !progress["end"].is_null()).await;
+    figures.slowest = began.elapsed();
+    check_contained(&progress);
+    check_ledger(&stage, spared, &stolen).await;
+    assert!(daemon.stop().await.success());
+    let replayed = journal::replay(&stage.journal()).unwrap();
+    assert_eq!(replayed.differing, 0, "seed {seed}: {:#?}", replayed.differences);
+    figures
+}
+
+/// Until it is taken; one that was taken before and survived is not taken twice.
+async fn say(stage: &Stage) {
+    match stage.ask(&KILL).await {
+        Ok(_) => {}
+        Err(OperatorError::Refused { message, .. }) if message.contains("being killed already") => {}
+        Err(other) => panic!("{other}"),
+    }
+}
