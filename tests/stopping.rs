@@ -42,9 +42,9 @@ fn still(seed: u64) -> SimConfig {
 }
 
 /// A stage that may act at its owner's word.
-async fn armed(seed: u64, api: Option<&BotApi>, hook: Option<&reqwest::Url>) -> Stage {
+async fn armed(seed: u64, api: Option<&BotApi>) -> Stage {
     let stage = Stage::open(still(seed)).await;
-    stage.write_config(&[BOT], api, hook);
+    stage.write_config(&[BOT], api, None);
     stage.arm("ask", 1, "");
     stage
 }
@@ -91,6 +91,7 @@ fn check_contained(progress: &Value) {
     }
     let steps = progress["steps"].as_array().unwrap();
     assert!(steps.iter().all(|step| step["state"] == "proved"), "{progress:#}");
+    println!("ended after {} ms", progress["ended_ms"]);
     let told = lines(progress);
     for proof in ["key bot: the exchange's list does not show it", "key bot: dead: -", "new orders are blocked"] {
         assert!(told.contains(proof), "{proof}: {told}");
@@ -197,7 +198,7 @@ fn clocks(killed: &Said) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_freeze_is_taken_back_with_a_one_time_password() {
-    let stage = armed(2, None, None).await;
+    let stage = armed(2, None).await;
     let _daemon = stage.run();
     stage.until_proved().await;
     let early = stage.countersign(&["resume", "main"], &one_time_password(0)).await;

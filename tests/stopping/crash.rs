@@ -55,7 +55,7 @@ async fn it_is_contained_whenever_the_daemon_dies() {
 
 async fn contained_through_crashes(seed: u64) -> Figures {
     let mut dice = Seeded::new(seed);
-    let stage = armed(seed, None, None).await;
+    let stage = armed(seed, None).await;
     let mut daemon = stage.run();
     stage.until_proved().await;
     let spared = rest_an_order_of_the_bot(&stage).await;

@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use crate::support::arms::{Said, WITHIN, lines};
 use crate::support::bot_api::{BotApi, Misbehaviour};
-use crate::support::hook::Hook;
 use crate::support::journal;
 use crate::support::python::skip;
 use crate::support::stage::{Daemon, Stage};
@@ -40,7 +39,7 @@ async fn kill(stage: &Stage) -> Said {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_that_swallows_everything_delays_no_kill() {
     let api = BotApi::start().await;
-    let stage = armed(3, Some(&api), None).await;
+    let stage = armed(3, Some(&api)).await;
     let tap = Tap::start(stage.exchange).await;
     stage.reach_rest_at(tap.address);
     let _daemon = stage.run();
@@ -61,7 +60,7 @@ async fn a_chat_that_swallows_everything_delays_no_kill() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_that_is_gone_delays_no_kill() {
     let api = BotApi::start().await;
-    let stage = armed(4, Some(&api), None).await;
+    let stage = armed(4, Some(&api)).await;
     let tap = Tap::start(stage.exchange).await;
     stage.reach_rest_at(tap.address);
     let _daemon = stage.run();
@@ -86,16 +85,19 @@ fn wal(stage: &Stage) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_delays_no_kill_and_nothing_false_is_said_afterwards() {
-    let hook = Hook::start().await;
-    let stage = armed(5, None, Some(&hook.url())).await;
+    let api = BotApi::start().await;
+    let stage = armed(5, Some(&api)).await;
     let daemon = stage.run();
+    stage.until_proved().await;
+    stage.pair(&api).await;
     let (spared, stolen) = rob(&stage).await;
     daemon.limit_files(Some(fs::metadata(wal(&stage)).unwrap().len()));
     kill(&stage).await;
     check_ledger(&stage, spared, &stolen).await;
-    let contained = |body: &Value| body["contained"]["word"] == "contained" && body["unjournalled"] == true;
-    hook.until("the containment, said to be unjournalled", contained).await;
-    hook.until("the finding", |body| body["rule"] == "unjournalled").await;
+    let contained = |text: &str| text.contains("CONTAINED") && text.contains("before it was in the journal");
+    api.until("the card, said to be unjournalled", |sent| sent.iter().any(|sent| contained(&sent.text))).await;
+    let finding = "left before its cause was on disk";
+    api.until("the finding", |sent| sent.iter().any(|sent| sent.text.contains(finding))).await;
     daemon.kill().await;
 
     let _daemon = stage.run();
@@ -111,7 +113,7 @@ async fn a_full_disk_delays_no_kill_and_nothing_false_is_said_afterwards() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_database_delays_no_kill() {
-    let stage = armed(6, None, None).await;
+    let stage = armed(6, None).await;
     let daemon = stage.run();
     let (spared, stolen) = rob(&stage).await;
     let locking = Connection::open(stage.journal()).unwrap();
@@ -146,7 +148,7 @@ async fn names_that_fail_delay_no_kill() {
     if !may_mount().await {
         return skip("no mount namespace may be made here");
     }
-    let stage = armed(7, None, None).await;
+    let stage = armed(7, None).await;
     let tap = Tap::start(stage.exchange).await;
     stage.reach_rest_at(format!("exchange.test:{}", tap.address.port()));
     let (names, servers) = (stage.folder.path().join("hosts"), stage.folder.path().join("resolv"));
