@@ -27,6 +27,7 @@ use countersign::sim::config::SimConfig;
 use countersign::sim::thief::{Plan, steal};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
 use support::arms::{Said, TOTP_SECRET, WITHIN, lines};
 use support::bot_api::{BotApi, Sent};
@@ -49,17 +50,21 @@ async fn armed(seed: u64, api: Option<&BotApi>) -> Stage {
     stage
 }
 
-fn trader(stage: &Stage) -> Trader {
-    Trader::new(BOT, stage.client(BOT), stage.intake(), Duration::from_millis(10))
+/// A bot that has one order resting, and beats for as long as this is kept.
+struct Bot {
+    order: i64,
+    _beating: JoinSet<()>,
 }
 
-/// The bot's resting order, once it is known for the bot's.
-async fn rest_an_order_of_the_bot(stage: &Stage) -> i64 {
-    trader(stage).limit("BTCUSDT", "BUY", "55000", "0.002").await;
+async fn bot_with_an_order(stage: &Stage) -> Bot {
+    let mut trader = Trader::new(BOT, stage.client(BOT), stage.intake(), Duration::from_millis(10));
+    trader.limit("BTCUSDT", "BUY", "55000", "0.002").await;
     let matched = |status: &Value| status["orders"]["matched"] == 1 && status["orders"]["pending"] == 0;
     stage.until("the bot's order is matched", WITHIN, matched).await;
     let [order] = stage.open_orders().await[..] else { panic!("one order rests") };
-    order
+    let mut beating = JoinSet::new();
+    beating.spawn(async move { trader.beat_for(Duration::from_secs(600)).await });
+    Bot { order, _beating: beating }
 }
 
 async fn until_strangers(stage: &Stage, count: usize) {
@@ -91,7 +96,6 @@ fn check_contained(progress: &Value) {
     }
     let steps = progress["steps"].as_array().unwrap();
     assert!(steps.iter().all(|step| step["state"] == "proved"), "{progress:#}");
-    println!("ended after {} ms", progress["ended_ms"]);
     let told = lines(progress);
     for proof in ["key bot: the exchange's list does not show it", "key bot: dead: -", "new orders are blocked"] {
         assert!(told.contains(proof), "{proof}: {told}");
@@ -143,7 +147,7 @@ async fn a_kill_ends_the_theft_and_proves_it() {
     stage.pair(&api).await;
     let none = stage.countersign(&["containment"], "").await;
     assert!(none.out.contains("nothing was contained yet"), "{none:?}");
-    let spared = rest_an_order_of_the_bot(&stage).await;
+    let trading = bot_with_an_order(&stage).await;
     let plan = Plan {
         thin_symbol: "VIABTC".to_owned(),
         orders: 3,
@@ -163,7 +167,7 @@ async fn a_kill_ends_the_theft_and_proves_it() {
     let killed = stage.countersign(&["kill", "main", "--yes", "--json"], "").await;
     assert_eq!(killed.status, 0, "{killed:?}");
     check_contained(&killed.json());
-    check_ledger(&stage, spared, &stolen).await;
+    check_ledger(&stage, trading.order, &stolen).await;
     check_clocks(&stage, &killed.json()).await;
     let ended = tokio::time::timeout(WITHIN, bot.wait()).await.expect("the bot's process was stopped").unwrap();
     assert_eq!(ended.signal(), Some(15));

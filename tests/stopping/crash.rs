@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use countersign::inlet::operator::{OperatorCommand, OperatorError};
 use countersign::kernel::command::Command;
 use countersign::sim::seed::Seeded;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::support::arms::WITHIN;
 use crate::support::journal;
 use crate::support::stage::Stage;
-use crate::{armed, check_contained, check_ledger, rest_an_order_of_the_bot, until_strangers};
+use crate::{armed, bot_with_an_order, check_contained, check_ledger, until_strangers};
 
 const KILL: OperatorCommand = OperatorCommand::Order { incident: None, order: Command::Kill, code: None };
 /// Runs beside each other; each has an exchange and a daemon of its own.
@@ -27,6 +28,8 @@ struct Figures {
     crashes: u32,
     /// The command itself was not on disk, and its owner had to say it again.
     said_again: u32,
+    /// Crashes by how many of a kill's two effects on the key had happened.
+    effects_before: [u32; 3],
     slowest: Duration,
 }
 
@@ -48,6 +51,9 @@ async fn it_is_contained_whenever_the_daemon_dies() {
         let figures = figures.unwrap();
         all.crashes += figures.crashes;
         all.said_again += figures.said_again;
+        for (all, one) in all.effects_before.iter_mut().zip(figures.effects_before) {
+            *all += one;
+        }
         all.slowest = all.slowest.max(figures.slowest);
     }
     println!("{runs} kills of a key, each contained and proved, nothing done twice: {all:?}");
@@ -55,44 +61,45 @@ async fn it_is_contained_whenever_the_daemon_dies() {
 
 async fn contained_through_crashes(seed: u64) -> Figures {
     let mut dice = Seeded::new(seed);
-    let stage = armed(seed, None).await;
+    let stage = Arc::new(armed(seed, None).await);
     let mut daemon = stage.run();
     stage.until_proved().await;
-    let spared = rest_an_order_of_the_bot(&stage).await;
+    let bot = bot_with_an_order(&stage).await;
     let stolen = stage.rest_foreign(2).await;
     until_strangers(&stage, 2).await;
 
     let mut figures = Figures::default();
     let began = Instant::now();
-    say(&stage).await;
+    let mut saying = begin_to_say(&stage);
     for _ in 0..=dice.below(3) {
         let within = if dice.below(3) > 0 { EVENTFUL_MS } else { WHOLE_MS };
         let moment = dice.below(within);
         tokio::time::sleep(Duration::from_millis(moment.into())).await;
         daemon.kill().await;
+        let _ = saying.join_next().await;
         figures.crashes += 1;
+        figures.effects_before[stage.done_to_keys().await.len()] += 1;
         daemon = stage.run();
         let known = stage.until_contained("the daemon again", WITHIN, |_| true).await;
         if known.is_null() {
             figures.said_again += 1;
-            say(&stage).await;
+            saying = begin_to_say(&stage);
         }
     }
+    let _ = saying.join_next().await;
     let progress = stage.until_contained("the end", 2 * WITHIN, |progress| !progress["end"].is_null()).await;
     figures.slowest = began.elapsed();
     check_contained(&progress);
-    check_ledger(&stage, spared, &stolen).await;
+    check_ledger(&stage, bot.order, &stolen).await;
     assert!(daemon.stop().await.success());
     let replayed = journal::replay(&stage.journal()).unwrap();
     assert_eq!(replayed.differing, 0, "seed {seed}: {:#?}", replayed.differences);
     figures
 }
 
-/// Until it is taken; one that was taken before and survived is not taken twice.
-async fn say(stage: &Stage) {
-    match stage.ask(&KILL).await {
-        Ok(_) => {}
-        Err(OperatorError::Refused { message, .. }) if message.contains("being killed already") => {}
-        Err(other) => panic!("{other}"),
-    }
+/// The daemon may die before it has heard it whole, or before it has answered.
+fn begin_to_say(stage: &Arc<Stage>) -> JoinSet<Result<Value, OperatorError>> {
+    let (stage, mut saying) = (Arc::clone(stage), JoinSet::new());
+    saying.spawn(async move { stage.ask(&KILL).await });
+    saying
 }

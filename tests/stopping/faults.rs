@@ -15,18 +15,18 @@ use crate::support::journal;
 use crate::support::python::skip;
 use crate::support::stage::{Daemon, Stage};
 use crate::support::tap::Tap;
-use crate::{armed, check_contained, check_ledger, rest_an_order_of_the_bot, until_strangers};
+use crate::{Bot, armed, bot_with_an_order, check_contained, check_ledger, until_strangers};
 
 const KEYS: &str = "/sapi/v1/sub-account/";
 const KILL: OperatorCommand = OperatorCommand::Order { incident: None, order: Command::Kill, code: None };
 
 /// A bot's order and two of a thief's.
-async fn rob(stage: &Stage) -> (i64, Vec<i64>) {
+async fn rob(stage: &Stage) -> (Bot, Vec<i64>) {
     stage.until_proved().await;
-    let spared = rest_an_order_of_the_bot(stage).await;
+    let bot = bot_with_an_order(stage).await;
     let stolen = stage.rest_foreign(2).await;
     until_strangers(stage, 2).await;
-    (spared, stolen)
+    (bot, stolen)
 }
 
 async fn kill(stage: &Stage) -> Said {
@@ -48,12 +48,12 @@ async fn a_chat_that_swallows_everything_delays_no_kill() {
     for method in ["getUpdates", "sendMessage", "editMessageText"] {
         api.always(method, Some(Misbehaviour::Hang));
     }
-    let (spared, stolen) = rob(&stage).await;
+    let (bot, stolen) = rob(&stage).await;
     let asked = Instant::now();
     kill(&stage).await;
     let first = tap.first_after(asked, "POST /sapi/").await;
     println!("hanging chat: from the command's start to the first request {:?} ({})", first.at - asked, first.what);
-    check_ledger(&stage, spared, &stolen).await;
+    check_ledger(&stage, bot.order, &stolen).await;
     assert!(api.delivered().iter().all(|sent| !sent.text.contains("CONTAINED")), "nothing got through");
 }
 
@@ -68,7 +68,7 @@ async fn a_chat_that_is_gone_delays_no_kill() {
     stage.pair(&api).await;
     // Its port refuses from here on.
     drop(api);
-    let (spared, stolen) = rob(&stage).await;
+    let (bot, stolen) = rob(&stage).await;
     let asked = Instant::now();
     stage.ask(&KILL).await.unwrap();
     let answered = asked.elapsed();
@@ -76,7 +76,7 @@ async fn a_chat_that_is_gone_delays_no_kill() {
     println!("no chat: from the command to the first request {:?}, to its answer {answered:?}", first.at - asked);
     let progress = stage.until_contained("the end", WITHIN, |progress| !progress["end"].is_null()).await;
     check_contained(&progress);
-    check_ledger(&stage, spared, &stolen).await;
+    check_ledger(&stage, bot.order, &stolen).await;
 }
 
 fn wal(stage: &Stage) -> PathBuf {
@@ -90,10 +90,10 @@ async fn a_full_disk_delays_no_kill_and_nothing_false_is_said_afterwards() {
     let daemon = stage.run();
     stage.until_proved().await;
     stage.pair(&api).await;
-    let (spared, stolen) = rob(&stage).await;
+    let (bot, stolen) = rob(&stage).await;
     daemon.limit_files(Some(fs::metadata(wal(&stage)).unwrap().len()));
     kill(&stage).await;
-    check_ledger(&stage, spared, &stolen).await;
+    check_ledger(&stage, bot.order, &stolen).await;
     let contained = |text: &str| text.contains("CONTAINED") && text.contains("before it was in the journal");
     api.until("the card, said to be unjournalled", |sent| sent.iter().any(|sent| contained(&sent.text))).await;
     let finding = "left before its cause was on disk";
@@ -108,19 +108,19 @@ async fn a_full_disk_delays_no_kill_and_nothing_false_is_said_afterwards() {
     assert!(!status["stopping"].as_str().unwrap().contains("last containment"), "{status:#}");
     // What is done already is found out about, and not done again.
     kill(&stage).await;
-    check_ledger(&stage, spared, &stolen).await;
+    check_ledger(&stage, bot.order, &stolen).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_database_delays_no_kill() {
     let stage = armed(6, None).await;
     let daemon = stage.run();
-    let (spared, stolen) = rob(&stage).await;
+    let (bot, stolen) = rob(&stage).await;
     let locking = Connection::open(stage.journal()).unwrap();
     locking.busy_timeout(WITHIN).unwrap();
     locking.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let killed = kill(&stage).await;
-    check_ledger(&stage, spared, &stolen).await;
+    check_ledger(&stage, bot.order, &stolen).await;
     locking.execute_batch("ROLLBACK").unwrap();
     assert!(daemon.stop().await.success(), "it is on disk once the lock is gone");
     let replayed = journal::replay(&stage.journal()).unwrap();
@@ -143,6 +143,13 @@ async fn may_mount() -> bool {
     tried.is_ok_and(|output| output.status.success())
 }
 
+/// Whether the name is found where the daemon lives.
+async fn is_found(daemon: &Daemon) -> bool {
+    let id = daemon.pid().as_raw_nonzero().to_string();
+    let look = ["-t", &id, "-U", "-m", "--preserve-credentials", "getent", "hosts", "exchange.test"];
+    tokio::process::Command::new("nsenter").args(look).output().await.unwrap().status.success()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_fail_delay_no_kill() {
     if !may_mount().await {
@@ -154,15 +161,17 @@ async fn names_that_fail_delay_no_kill() {
     let (names, servers) = (stage.folder.path().join("hosts"), stage.folder.path().join("resolv"));
     fs::write(&names, "127.0.0.1 localhost exchange.test\n").unwrap();
     fs::write(&servers, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
-    let _daemon = run_with_names(&stage, &names, &servers);
-    let (spared, stolen) = rob(&stage).await;
+    let daemon = run_with_names(&stage, &names, &servers);
+    let (bot, stolen) = rob(&stage).await;
+    assert!(is_found(&daemon).await, "while all is well");
 
     // In place: the daemon sees this very file.
     fs::write(&names, "127.0.0.1 localhost\n").unwrap();
+    assert!(!is_found(&daemon).await, "the name is gone");
     tap.cut();
     let asked = Instant::now();
     kill(&stage).await;
     let first = tap.first_after(asked, &format!("POST {KEYS}")).await;
     println!("no names, no open connection: from the command to the first request {:?}", first.at - asked);
-    check_ledger(&stage, spared, &stolen).await;
+    check_ledger(&stage, bot.order, &stolen).await;
 }

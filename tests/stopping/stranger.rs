@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::arms::{WITHIN, lines, step};
 use crate::support::client;
 use crate::support::stage::Stage;
-use crate::{armed, check_contained, refused_with, rest_an_order_of_the_bot, until_strangers};
+use crate::{armed, bot_with_an_order, check_contained, refused_with, until_strangers};
 
 /// The account whose keys are at stake, by the exchange's number.
 const ACCOUNT: u64 = 1_000_001;
@@ -22,7 +22,7 @@ async fn a_key_made_during_the_kill_is_frozen_and_left_to_its_owner() {
     let stage = armed(9, None).await;
     let _daemon = stage.run();
     stage.until_proved().await;
-    let spared = rest_an_order_of_the_bot(&stage).await;
+    let bot = bot_with_an_order(&stage).await;
     stage.rest_foreign(1).await;
     until_strangers(&stage, 1).await;
     let begun = stage.countersign(&["kill", "main", "--yes", "--no-wait"], "").await;
@@ -59,7 +59,7 @@ async fn a_key_made_during_the_kill_is_frozen_and_left_to_its_owner() {
     for row in [format!("KEY_PERMISSIONS {name}"), format!("KEY_DELETED {name}"), "KEY_DELETED main/bot".to_owned()] {
         assert_eq!(count(&format!("master/admin {row}")), 1, "{done:#?}");
     }
-    assert_eq!(stage.open_orders().await, [spared]);
+    assert_eq!(stage.open_orders().await, [bot.order]);
 }
 
 /// What the whole address has used of its weight, as the exchange tells everybody.
@@ -82,7 +82,7 @@ async fn hundreds_of_orders_hold_up_no_key() {
     let stage = armed(10, None).await;
     let _daemon = stage.run();
     stage.until_proved().await;
-    let spared = rest_an_order_of_the_bot(&stage).await;
+    let bot = bot_with_an_order(&stage).await;
     stage.rest_foreign(MANY).await;
     until_strangers(&stage, MANY).await;
     early_in_a_minute().await;
@@ -105,6 +105,6 @@ async fn hundreds_of_orders_hold_up_no_key() {
     // Its lines are about the orders by now: the steps say the rest.
     assert_eq!(ended["word"], "contained", "{ended:#}");
     assert!(ended["steps"].as_array().unwrap().iter().all(|step| step["state"] == "proved"), "{ended:#}");
-    assert_eq!(stage.open_orders().await, [spared]);
+    assert_eq!(stage.open_orders().await, [bot.order]);
     println!("all orders gone after {} ms", ended["orders_gone_ms"]);
 }
