@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use countersign::inlet::operator::{OperatorCommand, OperatorError};
 use countersign::kernel::command::Command;
 use countersign::sim::seed::Seeded;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -19,8 +19,17 @@ use crate::{armed, bot_with_an_order, check_contained, check_ledger, until_stran
 const KILL: OperatorCommand = OperatorCommand::Order { incident: None, order: Command::Kill, code: None };
 /// Runs beside each other; each has an exchange and a daemon of its own.
 const AT_ONCE: usize = 3;
-/// All requests but the last reads leave in about this time.
-const EVENTFUL_MS: u32 = 120;
+/// Of an exchange that takes its time, all requests but the last reads are done in about this.
+const EVENTFUL_MS: u32 = 350;
+/// How long one call may take it.
+const SLOW_MS: u32 = 300;
+const SLOW_CALLS: [(&str, &str); 5] = [
+    ("GET", "/sapi/v1/sub-account/subAccountApi"),
+    ("POST", "/sapi/v1/sub-account/subAccountApiPermission"),
+    ("DELETE", "/sapi/v1/sub-account/subAccountApi"),
+    ("GET", "/api/v3/openOrders"),
+    ("DELETE", "/api/v3/order"),
+];
 const WHOLE_MS: u32 = 2_500;
 
 #[derive(Debug, Default)]
@@ -70,6 +79,7 @@ async fn contained_through_crashes(seed: u64) -> Figures {
 
     let mut figures = Figures::default();
     let began = Instant::now();
+    slow_down(&stage, &mut dice).await;
     let mut saying = begin_to_say(&stage);
     for _ in 0..=dice.below(3) {
         let within = if dice.below(3) > 0 { EVENTFUL_MS } else { WHOLE_MS };
@@ -95,6 +105,17 @@ async fn contained_through_crashes(seed: u64) -> Figures {
     let replayed = journal::replay(&stage.journal()).unwrap();
     assert_eq!(replayed.differing, 0, "seed {seed}: {:#?}", replayed.differences);
     figures
+}
+
+/// Some calls are done late, some at once and answered late: whoever dies meanwhile does not know which.
+async fn slow_down(stage: &Stage, dice: &mut Seeded) {
+    let mut faults = Vec::new();
+    for (method, path) in SLOW_CALLS {
+        let (how, ms) = (if dice.below(2) == 0 { "hold" } else { "late" }, dice.below(SLOW_MS));
+        let what = json!({ how: { "ms": ms } });
+        faults.push(json!({ "fault": "endpoint", "method": method, "path": path, "count": 4, "do": what }));
+    }
+    stage.control("faults", &json!(faults)).await;
 }
 
 /// The daemon may die before it has heard it whole, or before it has answered.
