@@ -126,6 +126,8 @@ impl Hops {
                 ChatText::Html(text) | ChatText::Plain(text) => (Channel::Telegram, text),
             },
             Post::Webhook(post) => (Channel::Webhook, &post.body),
+            // The word on a tap tells of no incident.
+            Post::Pressed(_) => return,
         };
         if let Some(leg) = drill.legs.get_mut(&channel)
             && leg.delivered.is_none()

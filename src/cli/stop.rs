@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::inlet::operator::{OperatorCommand, ask};
 use crate::kernel::act::KeyPrint;
 use crate::kernel::command::Command;
-use crate::kernel::containment::{Aim, Progress, StepState};
+use crate::kernel::containment::{Aim, End, Progress, StepState};
 use crate::kernel::incident::IncidentId;
 use crate::secret::typed::Typed;
 use crate::words;
@@ -151,8 +151,13 @@ impl Desk<'_> {
             Err(_) => self.progress().await?,
         };
         self.print(progress.as_ref(), out)?;
-        let proved = progress.is_some_and(|progress| {
-            progress.end.is_some() && progress.steps.iter().all(|step| step.state == StepState::Proved)
+        let proved = progress.is_some_and(|progress| match progress.end {
+            // What it gives back is proved; what it leaves frozen is no step of it.
+            Some(End::Released) => true,
+            Some(End::Frozen | End::Contained | End::RevokedUnprobed) => {
+                progress.steps.iter().all(|step| step.state == StepState::Proved)
+            }
+            None => false,
         });
         Ok(u8::from(!proved))
     }

@@ -247,7 +247,7 @@ impl Process {
             match effect {
                 SharedEffect::Post(post) => outgoing.push(Outgoing::Post(EffectId { cause: seq, index }, post)),
                 // Only a chat asks for these, and none is paired here.
-                SharedEffect::Acknowledge { .. } | SharedEffect::Show { .. } => {}
+                SharedEffect::Acknowledge { .. } | SharedEffect::Command { .. } | SharedEffect::Show { .. } => {}
             }
         }
         record
@@ -333,7 +333,7 @@ impl World {
         process.board = process.sequences();
         self.witness.check_restored(&process.kernel);
         self.process = Some(process);
-        self.step(Work::Shared(SharedEvent::Started { config: SharedConfig { telegram: None, webhook: true } }));
+        self.step(Work::Shared(SharedEvent::Started { config: SharedConfig { telegram: None, webhook: true, stoppable: Vec::new() } }));
         let (declared, rules) = (Box::new(self.declared.clone()), Box::new(self.rules.clone()));
         self.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules });
         if ran {

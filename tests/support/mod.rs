@@ -2,11 +2,13 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub mod arms;
 pub mod bot_api;
 pub mod hook;
 pub mod journal;
 pub mod python;
 pub mod stage;
+pub mod tap;
 pub mod teller;
 pub mod trader;
 

@@ -1,5 +1,6 @@
 //! A simulated exchange in the test's own process, and the real daemon in one of its own, to be killed at will.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -32,7 +33,10 @@ quote.USDT = { order_notional = "2000", notional_per_hour = "100000000" }
 pub struct Stage {
     pub folder: TempDir,
     pub exchange: SocketAddr,
-    bot_key: Credential,
+    /// Of the account and its master, by the last part of their names.
+    keys: BTreeMap<String, Credential>,
+    /// The account's, by which its master names it.
+    pub email: String,
     ends: CancellationToken,
 }
 
@@ -50,34 +54,29 @@ impl Stage {
         telegram: Option<&bot_api::BotApi>,
         webhook: Option<&reqwest::Url>,
     ) -> Self {
-        let mut sim = SimConfig::demo(seed, 1, clock::wall);
+        let stage = Self::open(SimConfig::demo(seed, 1, clock::wall)).await;
+        stage.write_config(bots, telegram, webhook);
+        stage
+    }
+
+    /// The exchange alone, generous with its limits.
+    pub async fn open(mut sim: SimConfig) -> Self {
         (sim.orders_per_10s, sim.weight_per_minute, sim.connections_per_5m) = (1_000_000, 10_000_000, 100_000);
-        let key = |name: &str| {
-            let key = sim.accounts[0].keys.iter().find(|key| key.name.ends_with(name)).unwrap();
-            Credential { api_key: key.api_key.clone(), secret: key.secret.clone().unwrap() }
-        };
-        let (bot_key, watch_key) = (key("/bot"), key("/watch"));
+        let keys = sim.accounts.iter().flat_map(|account| &account.keys).map(|key| {
+            let credential = Credential { api_key: key.api_key.clone(), secret: key.secret.clone().unwrap() };
+            (key.name.rsplit('/').next().unwrap().to_owned(), credential)
+        });
+        let (keys, email) = (keys.collect(), sim.accounts[0].email.clone().unwrap());
         let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let exchange = listening.local_addr().unwrap();
         let ends = CancellationToken::new();
         tokio::spawn(listener::serve(listening, sim, ends.clone()));
-        let stage = Self {
-            folder: tempfile::Builder::new().disable_cleanup(std::env::var("KEEP").is_ok()).tempdir().unwrap(),
-            exchange,
-            bot_key,
-            ends,
-        };
-        stage.write_config(&watch_key, bots, telegram, webhook);
-        stage
+        let folder = tempfile::Builder::new().disable_cleanup(std::env::var("KEEP").is_ok()).tempdir().unwrap();
+        Self { folder, exchange, keys, email, ends }
     }
 
-    fn write_config(
-        &self,
-        watch: &Credential,
-        bots: &[&str],
-        telegram: Option<&bot_api::BotApi>,
-        webhook: Option<&reqwest::Url>,
-    ) {
+    pub fn write_config(&self, bots: &[&str], telegram: Option<&bot_api::BotApi>, webhook: Option<&reqwest::Url>) {
+        let watch = self.key("watch");
         let secrets = [
             ("watch.key", watch.api_key.as_str()),
             ("watch.secret", &watch.secret),
@@ -131,9 +130,17 @@ impl Stage {
         self.folder.path().join("daemon.log")
     }
 
+    pub fn key(&self, name: &str) -> Credential {
+        self.keys[name].clone()
+    }
+
     /// A client with the account's trading key, as its owner's bot has one, and its thief.
     pub fn client(&self, agent: &str) -> RestClient {
-        RestClient::new(&format!("http://{}", self.exchange), self.bot_key.clone(), agent, clock::wall).unwrap()
+        self.client_with(&self.keys["bot"], agent)
+    }
+
+    pub fn client_with(&self, key: &Credential, agent: &str) -> RestClient {
+        RestClient::new(&format!("http://{}", self.exchange), key.clone(), agent, clock::wall).unwrap()
     }
 
     /// The exchange's own rows of what happened, oldest first.
@@ -144,18 +151,28 @@ impl Stage {
     }
 
     /// A command to the exchange's control plane.
-    pub async fn control(&self, path: &str, body: &Value) {
+    pub async fn control(&self, path: &str, body: &Value) -> Value {
         let url = format!("http://{}/sim/v1/{path}", self.exchange);
         let answer = crate::support::client().post(url).body(body.to_string()).send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+        answer.json().await.unwrap()
     }
 
     /// `countersign run` on this stage's folder, its log kept beside it.
     pub fn run(&self) -> Daemon {
+        self.run_inside(&[], "", &[])
+    }
+
+    /// The same, in the surroundings that a program makes which then runs what it is given, and after a shell there has
+    /// done this first, with these as `$1` and so on.
+    pub fn run_inside(&self, surroundings: &[&str], first: &str, with: &[&str]) -> Daemon {
         let log = OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
         // The shell is replaced by the daemon; what is left of it is that a file too large is an error, not an end.
-        let child = Command::new("sh")
-            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_countersign"), "run", "--config"])
+        let script = format!("trap '' XFSZ; {first} shift {}; exec \"$@\"", with.len());
+        let program = [surroundings, &["sh", "-c", &script, "sh"], with].concat();
+        let child = Command::new(program[0])
+            .args(&program[1..])
+            .args([env!("CARGO_BIN_EXE_countersign"), "run", "--config"])
             .arg(self.config())
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
@@ -213,7 +230,7 @@ impl Daemon {
         rustix::process::prlimit(Some(self.pid()), rustix::process::Resource::Fsize, limit).unwrap();
     }
 
-    fn pid(&self) -> rustix::process::Pid {
+    pub fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_raw(i32::try_from(self.0.id().unwrap()).unwrap()).unwrap()
     }
 

@@ -71,6 +71,11 @@ impl Trader {
         self.beat_for(self.pause).await;
     }
 
+    /// A limit order, told before it is sent; where it rests is the caller's to choose.
+    pub async fn limit(&mut self, symbol: &str, side: &str, price: &str, quantity: &str) -> String {
+        self.place(symbol, side, Some(price), quantity).await
+    }
+
     async fn place(&mut self, symbol: &str, side: &str, price: Option<&str>, quantity: &str) -> String {
         let mut intent = json!({ "kind": "place", "symbol": symbol, "side": side, "quantity": quantity });
         let mut order = vec![("symbol", symbol), ("side", side), ("quantity", quantity)];

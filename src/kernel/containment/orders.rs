@@ -186,7 +186,7 @@ impl OrdersTask {
             return was_gone.then(|| format!("{left} orders are open again that are not your bot's"));
         }
         let blocked_before = blocked_at.is_some_and(|at| at <= asked_at);
-        let since = *self.clean_since.get_or_insert(asked_at);
+        let since = *self.clean_since.get_or_insert(now);
         let twice = asked_at >= since + quiet;
         if self.gone_at.is_none() && twice && blocked_before {
             self.gone_at = Some(now);

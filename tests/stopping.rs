@@ -1,0 +1,234 @@
+//! The kill switch, with real processes and real sockets: the daemon and its owner's commands are the built program, the
+//! simulated exchange's ledger is the judge. A theft must end, proved, whatever else fails: the chat, the disk, the
+//! names, the daemon itself.
+//!
+//! `COUNTERSIGN_STOP_KILLS` and `COUNTERSIGN_SEED` make longer and other runs of the kill -9.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "a test plays the outside's part: it spawns, and reads the clock")]
+
+#[path = "stopping/crash.rs"]
+mod crash;
+#[path = "stopping/faults.rs"]
+mod faults;
+#[path = "stopping/memory.rs"]
+mod memory;
+#[path = "stopping/stranger.rs"]
+mod stranger;
+mod support;
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use countersign::clock;
+use countersign::kernel::time::Time;
+use countersign::sim::client::ClientError;
+use countersign::sim::config::SimConfig;
+use countersign::sim::thief::{Plan, steal};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+use support::arms::{Said, TOTP_SECRET, WITHIN, lines};
+use support::bot_api::{BotApi, Sent};
+use support::journal;
+use support::stage::Stage;
+use support::trader::Trader;
+
+const BOT: &str = "maker";
+
+/// A market that stands still, so that what rests goes on resting.
+fn still(seed: u64) -> SimConfig {
+    SimConfig { price_step: None, ..SimConfig::demo(seed, 1, clock::wall) }
+}
+
+/// A stage that may act at its owner's word.
+async fn armed(seed: u64, api: Option<&BotApi>) -> Stage {
+    let stage = Stage::open(still(seed)).await;
+    stage.write_config(&[BOT], api, None);
+    stage.arm("ask", 1, "");
+    stage
+}
+
+/// A bot that has one order resting, and beats for as long as this is kept.
+struct Bot {
+    order: i64,
+    _beating: JoinSet<()>,
+}
+
+async fn bot_with_an_order(stage: &Stage) -> Bot {
+    let mut trader = Trader::new(BOT, stage.client(BOT), stage.intake(), Duration::from_millis(10));
+    trader.limit("BTCUSDT", "BUY", "55000", "0.002").await;
+    let matched = |status: &Value| status["orders"]["matched"] == 1 && status["orders"]["pending"] == 0;
+    stage.until("the bot's order is matched", WITHIN, matched).await;
+    let [order] = stage.open_orders().await[..] else { panic!("one order rests") };
+    let mut beating = JoinSet::new();
+    beating.spawn(async move { trader.beat_for(Duration::from_secs(600)).await });
+    Bot { order, _beating: beating }
+}
+
+async fn until_strangers(stage: &Stage, count: usize) {
+    let all = |status: &Value| status["orders"]["strangers"] == count;
+    stage.until(&format!("{count} orders of a stranger"), WITHIN, all).await;
+}
+
+fn one_time_password(in_steps: u64) -> String {
+    let secret = totp_rs::Secret::try_from_base32(TOTP_SECRET).unwrap();
+    let totp = totp_rs::Builder::new().with_secret(secret).with_account_name("main").build().unwrap();
+    let now = u64::try_from(clock::wall().millis()).unwrap() / 1_000;
+    totp.generate(now + 30 * in_steps).to_string()
+}
+
+/// The exchange's code for the next order with the stolen key.
+async fn refused_with(stage: &Stage) -> Option<i64> {
+    let order = [("symbol", "BTCUSDT"), ("side", "SELL"), ("type", "MARKET"), ("quantity", "0.001")];
+    match stage.client("somebody-else").place(&order).await {
+        Ok(_) => None,
+        Err(ClientError::Refused { code, .. }) => Some(code),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn check_contained(progress: &Value) {
+    assert_eq!((&progress["word"], &progress["end"]), (&json!("contained"), &json!("contained")), "{progress:#}");
+    for clock in ["blocked_ms", "orders_gone_ms", "ended_ms"] {
+        assert!(progress[clock].as_i64().unwrap() >= 0, "{clock}: {progress:#}");
+    }
+    let steps = progress["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["state"] == "proved"), "{progress:#}");
+    let told = lines(progress);
+    for proof in ["key bot: the exchange's list does not show it", "key bot: dead: -", "new orders are blocked"] {
+        assert!(told.contains(proof), "{proof}: {told}");
+    }
+}
+
+/// A kill's one effect on the stolen key.
+const KILLED: [&str; 2] = ["master/admin KEY_PERMISSIONS main/bot", "master/admin KEY_DELETED main/bot"];
+
+/// What the exchange itself says of a contained account.
+async fn check_ledger(stage: &Stage, spared: i64, stolen: &[i64]) {
+    assert_eq!(stage.done_to_keys().await, KILLED);
+    assert_eq!(stage.open_orders().await, [spared], "the bot's order alone still stands");
+    assert_eq!(stage.cancels_of(spared).await, [""; 0]);
+    for order in stolen {
+        assert_eq!(stage.cancels_of(*order).await, ["main/cancel"], "order {order}");
+    }
+    assert_eq!(refused_with(stage).await, Some(-2015), "the stolen key is dead");
+}
+
+/// A process that stands for the bot's, and the table that stops it.
+fn bot_process() -> (Child, String) {
+    let bot = Command::new("sleep").arg("3600").kill_on_drop(true).spawn().unwrap();
+    let argv = json!(["/bin/sh", "-c", "kill \"$0\"", bot.id().unwrap().to_string()]);
+    (bot, format!("[[containment.stop]]\nname = \"process\"\ncommand = {argv}\n"))
+}
+
+fn is_contained_card(sent: &Sent) -> bool {
+    let parts = [
+        "CONTAINED (asked for by operator)",
+        "New orders blocked: after ",
+        "Strangers' orders gone: after ",
+        "key bot: dead: -",
+        "read twice: no order is open but 1 spared ones",
+        "the bot was stopped by process",
+    ];
+    parts.iter().all(|part| sent.text.contains(part))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_ends_the_theft_and_proves_it() {
+    let api = BotApi::start().await;
+    let stage = Stage::open(still(1)).await;
+    stage.write_config(&[BOT], Some(&api), None);
+    let (mut bot, stop) = bot_process();
+    stage.arm("ask", 1, &stop);
+    let daemon = stage.run();
+    stage.until_proved().await;
+    stage.pair(&api).await;
+    let none = stage.countersign(&["containment"], "").await;
+    assert!(none.out.contains("nothing was contained yet"), "{none:?}");
+    let trading = bot_with_an_order(&stage).await;
+    let plan = Plan {
+        thin_symbol: "VIABTC".to_owned(),
+        orders: 3,
+        quantity: "2000".to_owned(),
+        bot_symbol: "BTCUSDT".to_owned(),
+    };
+    assert_eq!(steal(&stage.client("somebody-else"), &plan).await.unwrap().orders.len(), 3);
+    let stolen = stage.rest_foreign(3).await;
+    until_strangers(&stage, 6).await;
+
+    let shown = stage.countersign(&["kill", "main", "--plan", "--json"], "").await;
+    assert!(shown.json()["steps"].as_array().unwrap().iter().all(|step| step["state"] == "waiting"), "{shown:?}");
+    let unsaid = stage.countersign(&["kill", "main"], "main\n").await;
+    assert!(unsaid.status == 1 && unsaid.err.contains("hint: --yes says so"), "{unsaid:?}");
+    assert_eq!(stage.done_to_keys().await, [""; 0], "nothing was done so far");
+
+    let killed = stage.countersign(&["kill", "main", "--yes", "--json"], "").await;
+    assert_eq!(killed.status, 0, "{killed:?}");
+    check_contained(&killed.json());
+    check_ledger(&stage, trading.order, &stolen).await;
+    check_clocks(&stage, &killed.json()).await;
+    let ended = tokio::time::timeout(WITHIN, bot.wait()).await.expect("the bot's process was stopped").unwrap();
+    assert_eq!(ended.signal(), Some(15));
+    api.until("the card of the containment", |sent| sent.iter().any(is_contained_card)).await;
+    let again = stage.countersign(&["containment", "--json"], "").await;
+    assert_eq!((again.status, again.json()), (0, killed.json()));
+    println!("contained: {}", clocks(&killed));
+    assert!(daemon.stop().await.success());
+    let replayed = journal::replay(&stage.journal()).unwrap();
+    assert_eq!(replayed.differing, 0, "{:#?}", replayed.differences);
+}
+
+/// A clock that stops before the exchange did it would be a lie.
+async fn check_clocks(stage: &Stage, progress: &Value) {
+    let ledger = stage.ledger().await;
+    let last = |is_so: fn(&Value) -> bool| {
+        let rows = ledger.iter().filter(|row| is_so(row));
+        rows.map(|row| row["at"].as_i64().unwrap()).max().unwrap()
+    };
+    let started: Time = serde_json::from_value(progress["started_at"].clone()).unwrap();
+    let stopped = |clock: &str| started.millis() + progress[clock].as_i64().unwrap();
+    let frozen = last(|row| row["kind"] == "KEY_PERMISSIONS");
+    let gone = last(|row| row["kind"] == "CANCELED" && row["key"] == "main/cancel");
+    assert!(stopped("blocked_ms") >= frozen, "{progress:#}: frozen at {frozen}");
+    assert!(stopped("orders_gone_ms") >= gone, "{progress:#}: the last cancel was at {gone}");
+}
+
+fn clocks(killed: &Said) -> String {
+    let progress = killed.json();
+    format!("blocked after {} ms, orders gone after {} ms", progress["blocked_ms"], progress["orders_gone_ms"])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_is_taken_back_with_a_one_time_password() {
+    let stage = armed(2, None).await;
+    let _daemon = stage.run();
+    stage.until_proved().await;
+    let early = stage.countersign(&["resume", "main"], &one_time_password(0)).await;
+    assert!(early.status == 1 && early.err.contains("nothing was frozen"), "{early:?}");
+
+    let frozen = stage.countersign(&["freeze", "main", "--yes", "--json"], "").await;
+    assert_eq!((frozen.status, &frozen.json()["word"]), (0, &json!("frozen")), "{frozen:?}");
+    assert_eq!(refused_with(&stage).await, Some(-2015), "a frozen key trades no more");
+    let reads = stage.client("bot").open_orders(None).await;
+    assert!(reads.is_ok(), "it is still a key: {reads:?}");
+
+    for (code, words) in [("123", "the one-time password is wrong"), ("", "no one-time password was given")] {
+        let refused = stage.countersign(&["resume", "main"], code).await;
+        assert!(refused.status == 1 && refused.err.contains(words), "{words}: {refused:?}");
+    }
+    assert_eq!(refused_with(&stage).await, Some(-2015));
+    // Of the next step, which is right already, so that it is right for a minute at least.
+    let code = one_time_password(1);
+    let resumed = stage.countersign(&["resume", "main", "--json"], &format!("{code}\n")).await;
+    assert_eq!((resumed.status, &resumed.json()["word"]), (0, &json!("released")), "{resumed:?}");
+    assert_eq!(refused_with(&stage).await, None, "it trades again");
+
+    let frozen = stage.countersign(&["freeze", "main", "--yes", "--json"], "").await;
+    assert_eq!(frozen.status, 0, "{frozen:?}");
+    let used = stage.countersign(&["resume", "main"], &code).await;
+    assert!(used.status == 1 && used.err.contains("was used already"), "{used:?}");
+    let change = "master/admin KEY_PERMISSIONS main/bot";
+    assert_eq!(stage.done_to_keys().await, [change; 3]);
+}
