@@ -333,7 +333,9 @@ impl World {
         process.board = process.sequences();
         self.witness.check_restored(&process.kernel);
         self.process = Some(process);
-        self.step(Work::Shared(SharedEvent::Started { config: SharedConfig { telegram: None, webhook: true, stoppable: Vec::new() } }));
+        self.step(Work::Shared(SharedEvent::Started {
+            config: SharedConfig { telegram: None, webhook: true, stoppable: Vec::new() },
+        }));
         let (declared, rules) = (Box::new(self.declared.clone()), Box::new(self.rules.clone()));
         self.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules });
         if ran {
