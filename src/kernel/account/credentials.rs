@@ -92,15 +92,17 @@ impl Kernel {
         let mut advice: Vec<&str> = faults.iter().map(|fault| &*fault.step).collect();
         let (headline, last) = match role {
             CredentialRole::Watch => (
-                "countersign's watch key may do what it must not, or not what it must",
+                "countersign's watch key is not as it must be",
                 "If you did not give it these rights: somebody with your web login may have. Log in and look now.",
             ),
-            CredentialRole::Cancel => {
-                (CANCEL_REFUSED, "Until a later check is fine, no order can be cancelled from here.")
-            }
-            CredentialRole::Admin => {
-                (ADMIN_REFUSED, "Until a later check is fine, no key can be frozen or deleted here.")
-            }
+            CredentialRole::Cancel => (
+                "countersign does not use its cancel key: it is not as it must be",
+                "Until a later check is fine, no order can be cancelled from here.",
+            ),
+            CredentialRole::Admin => (
+                "countersign does not use its admin key: it is not as it must be",
+                "Until a later check is fine, no key can be frozen or deleted here.",
+            ),
         };
         advice.push(last);
         let line = told.join("; ");
@@ -192,9 +194,6 @@ impl Kernel {
         self.credential_roles().into_iter().map(status).collect()
     }
 }
-
-const CANCEL_REFUSED: &str = "countersign does not use its cancel key: it may do what it must not, or not what it must";
-const ADMIN_REFUSED: &str = "countersign does not use its admin key: it may do what it must not, or not what it must";
 
 /// The scope of the incident that says that nothing is known.
 fn unchecked(role: CredentialRole) -> String {
