@@ -210,7 +210,7 @@ impl Bench {
 
     async fn lost(&mut self) -> (Connection, Box<str>) {
         match self.next().await {
-            StreamEvent::Feed { connection, change: FeedChange::Lost { reason }, .. } => (connection, reason),
+            StreamEvent::Feed { connection, change: FeedChange::Lost { reason, .. }, .. } => (connection, reason),
             other => panic!("expected a lost feed: {other:?}"),
         }
     }

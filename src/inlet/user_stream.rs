@@ -233,7 +233,7 @@ impl<C: Fn() -> Time + Clone + Send + Sync + 'static> Shared<C> {
         let Err(error) = ended else { return };
         tracing::error!(connection = connection.0, %error, "a connection task failed; please report this");
         for seat in pair.live_seats(connection) {
-            let change = FeedChange::Lost { reason: "the connection's task failed".into() };
+            let change = FeedChange::Lost { reason: "the connection's task failed".into(), heard_until: None };
             let event = StreamEvent::Feed { connection, account: self.account(seat), change };
             if self.emit(event).await.is_err() {
                 return;
@@ -412,7 +412,7 @@ impl<C: Fn() -> Time + Clone + Send + Sync + 'static> Line<C> {
             }
             // A ping is answered by the library with the next read or flush.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
-                session.handle_heard();
+                session.handle_heard(self.shared.now());
                 Ok(())
             }
             Some(Ok(Message::Close(frame))) => {

@@ -13,6 +13,8 @@ words!(Sight { Blind = "blind", Live = "live", Proved = "proved" });
 
 /// Gaps remembered. What is found later to stem from an older one is told as a difference of its own.
 const GAPS_MAX: usize = 64;
+/// Connections remembered. They live for a day, or for as short as a backoff: far longer than a break goes unnoticed.
+const HEARD_MAX: usize = 64;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Coverage {
@@ -27,9 +29,21 @@ pub struct Coverage {
     /// When the current unbroken sight began.
     pub live_since: Option<Time>,
     pub proved_at: Option<Time>,
+    /// From when to when each connection of the last while was heard; the newest began last. A broken connection is
+    /// noticed late, and until then counts as live: only this tells what it really covered.
+    #[serde(default, with = "crate::kernel::pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    heard: BTreeMap<Connection, (Time, Option<Time>)>,
     /// The last stretches in which no connection was subscribed, newest last.
     recent_gaps: VecDeque<(Time, Time)>,
     pub gaps: u64,
+}
+
+/// What the loss of a connection shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    pub was_last: bool,
+    /// Stretches of the past that nothing covered, as is only known now.
+    pub gaps: Vec<(Time, Time)>,
 }
 
 impl Coverage {
@@ -64,30 +78,62 @@ impl Coverage {
         self.last_connection = self.last_connection.max(Some(connection));
         self.live_since.get_or_insert(now);
         self.first_live.get_or_insert(now);
-        let gap = self.blind_since.take().map(|since| (since, now));
-        if let Some(gap) = gap {
-            if self.recent_gaps.len() == GAPS_MAX {
-                self.recent_gaps.pop_front();
-            }
-            self.recent_gaps.push_back(gap);
-            self.gaps += 1;
+        if self.heard.len() == HEARD_MAX {
+            self.heard.pop_first();
         }
+        self.heard.insert(connection, (now, None));
+        let gap = self.blind_since.take().map(|since| (since, now));
+        gap.into_iter().for_each(|gap| self.note_gap(gap));
         gap
     }
 
-    /// A connection is gone. Returns `true` if it was the last one.
-    pub fn lose(&mut self, now: Time, connection: Connection) -> bool {
-        let was_last = self.live.remove(&connection).is_some() && self.live.is_empty();
-        if was_last {
-            self.blind_since = Some(now);
-            self.live_since = None;
+    fn note_gap(&mut self, gap: (Time, Time)) {
+        if self.recent_gaps.len() == GAPS_MAX {
+            self.recent_gaps.pop_front();
         }
-        was_last
+        self.recent_gaps.push_back(gap);
+        self.gaps += 1;
+    }
+
+    /// A connection is gone, and was last heard at `heard_until`. What no other one covered since then was not seen.
+    pub fn lose(&mut self, now: Time, connection: Connection, heard_until: Option<Time>) -> Loss {
+        if self.live.remove(&connection).is_none() {
+            return Loss::default();
+        }
+        let heard_until = heard_until.map_or(now, |at| at.min(now));
+        if let Some((from, until)) = self.heard.get_mut(&connection) {
+            *until = Some(heard_until.max(*from));
+        }
+        let mut loss = Loss { was_last: self.live.is_empty(), gaps: Vec::new() };
+        let mut covered = heard_until;
+        while covered < now {
+            let reaches = |(from, until): &(Time, Option<Time>)| (*from <= covered).then(|| until.unwrap_or(now));
+            let reach = self.heard.values().filter_map(reaches).max().unwrap_or(covered);
+            if reach > covered {
+                covered = reach;
+                continue;
+            }
+            let next = self.heard.values().map(|(from, _)| *from).filter(|from| *from > covered).min();
+            let Some(next) = next else { break };
+            loss.gaps.push((covered, next));
+            covered = next;
+        }
+        // What was told already is no second gap.
+        loss.gaps.retain(|(from, to)| !self.recent_gaps.iter().any(|(known, end)| known <= from && to <= end));
+        loss.gaps.iter().for_each(|gap| self.note_gap(*gap));
+        if loss.was_last {
+            self.blind_since = Some(covered.min(now));
+            self.live_since = None;
+        } else if let Some((_, to)) = loss.gaps.last() {
+            self.live_since = Some(*to);
+        }
+        loss
     }
 
     /// The process starts again: whatever was connected is not. Blind since the last thing that it recorded.
     pub fn restart(&mut self, last_recorded: Time) {
         self.live.clear();
+        self.heard.clear();
         if self.live_since.take().is_some() {
             self.blind_since = Some(last_recorded);
         }

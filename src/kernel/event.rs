@@ -189,8 +189,12 @@ pub struct Connection(pub u64);
 pub enum FeedChange {
     /// Subscribed and answering pings: reports flow from here on.
     Live,
-    /// Nothing more will come of this connection.
-    Lost { reason: Box<str> },
+    /// Nothing more will come of this connection, and nothing may have come since it was last heard.
+    Lost {
+        reason: Box<str>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard_until: Option<Time>,
+    },
     /// Replaced on purpose by one that was live before this ended.
     Retired,
     /// The venue refuses the key.

@@ -107,8 +107,9 @@ impl World {
             }
             NetworkTurn::Down { connection, text } => self.frame(connection, text),
             NetworkTurn::Pong { connection } => {
+                let now = self.now;
                 if let Some(wire) = self.wire(connection).filter(|wire| !wire.mute) {
-                    wire.session.handle_heard();
+                    wire.session.handle_heard(now);
                 }
                 self.tend_session(connection);
             }

@@ -93,6 +93,9 @@ pub struct Session {
     ping_at: Time,
     /// The first ping since anything was heard.
     unheard_since: Option<Time>,
+    /// When anything last arrived, and when all that is live was last known to be subscribed.
+    heard_at: Time,
+    listed_at: Time,
     listing: Listing,
     replace_at: Time,
     replacing: bool,
@@ -143,6 +146,8 @@ impl Session {
             last_id: 0,
             ping_at: now + settings.ping_every,
             unheard_since: None,
+            heard_at: now,
+            listed_at: now,
             listing: Listing::Due { at: now + settings.list_every, failures: 0 },
             replace_at: now + settings.replace_after,
             replacing: false,
@@ -196,8 +201,9 @@ impl Session {
     }
 
     /// Anything at all arrived, a pong included.
-    pub fn handle_heard(&mut self) {
+    pub fn handle_heard(&mut self, now: Time) {
         self.unheard_since = None;
+        self.heard_at = now;
     }
 
     /// Our own side did not read for a while: silence in that time says nothing about the venue.
@@ -215,7 +221,7 @@ impl Session {
     }
 
     pub fn handle_frame(&mut self, now: Time, frame: Result<Frame, Kept>) -> Option<Delivery> {
-        self.handle_heard();
+        self.handle_heard(now);
         match frame {
             Ok(Frame::Event { subscription, report }) => Some(match self.seat_of(subscription) {
                 Some(seat) => Delivery::Report { seat, report },
@@ -353,6 +359,7 @@ impl Session {
                 self.lose(Seat(place), "the venue no longer lists the subscription");
             }
         }
+        self.listed_at = now;
     }
 
     fn seat_live(&mut self, seat: Seat, subscription: u64) {
@@ -396,7 +403,9 @@ impl Session {
 
     fn lose(&mut self, seat: Seat, reason: &str) {
         if matches!(self.seats[seat.0], SeatState::Live { .. }) {
-            self.actions.push_back(Action::Feed { seat, change: FeedChange::Lost { reason: reason.into() } });
+            let heard_until = Some(self.listed_at.min(self.heard_at));
+            let change = FeedChange::Lost { reason: reason.into(), heard_until };
+            self.actions.push_back(Action::Feed { seat, change });
         }
         self.seats[seat.0] = SeatState::Dead;
         self.replace(reason);
@@ -410,7 +419,7 @@ impl Session {
     }
 
     fn close(&mut self, reason: &str) {
-        self.end_feeds(&FeedChange::Lost { reason: reason.into() });
+        self.end_feeds(&FeedChange::Lost { reason: reason.into(), heard_until: Some(self.heard_at) });
         self.actions.push_back(Action::Close);
     }
 

@@ -211,7 +211,7 @@ fn started(tagged_only: bool, wait: Duration) -> Event {
 fn event() -> impl Strategy<Value = Event> {
     let change = prop_oneof![
         4 => Just(FeedChange::Live),
-        2 => Just(FeedChange::Lost { reason: "reset".into() }),
+        2 => Just(FeedChange::Lost { reason: "reset".into(), heard_until: None }),
         1 => Just(FeedChange::Retired),
         1 => Just(FeedChange::KeyRefused { code: -2015, message: "no".into() }),
     ];

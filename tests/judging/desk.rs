@@ -173,7 +173,7 @@ impl Desk {
     }
 
     pub fn lost(&mut self, connection: u64) {
-        self.feed(connection, FeedChange::Lost { reason: "reset".into() });
+        self.feed(connection, FeedChange::Lost { reason: "reset".into(), heard_until: None });
     }
 
     pub fn feed(&mut self, connection: u64, change: FeedChange) {

@@ -75,6 +75,46 @@ fn a_connection_that_joins_another_is_compared_soon_and_one_that_flaps_not_every
     assert_eq!(desk.reads.len(), 2, "one comparison in those 20 s, and it is not answered: {:?}", desk.reads);
 }
 
+/// Both connections break at once; one is noticed and replaced before the other is, so that at no moment none is live.
+#[test]
+fn a_gap_that_is_known_only_later_is_told() {
+    let mut desk = doubled();
+    desk.wait_ms(10_000);
+    let heard = desk.now;
+    let lost = |desk: &mut Desk, connection| {
+        desk.feed(connection, FeedChange::Lost { reason: "silent".into(), heard_until: Some(heard) });
+    };
+    desk.wait_ms(12_000);
+    lost(&mut desk, 1);
+    desk.wait_ms(1_000);
+    desk.live(3);
+    let again = desk.now;
+    desk.wait_ms(2_000);
+    assert_eq!(desk.kernel.status().gaps, 0);
+    lost(&mut desk, 2);
+    assert_eq!(desk.kernel.state().coverage.last_gap(), Some((heard, again)));
+    let incident = desk.incident("blind");
+    let line = format!("blind from {heard} to {again} UTC, 13.0 s; comparing by REST");
+    assert!(incident.lines.iter().any(|told| *told.text == *line), "{:#?}", incident.lines);
+    assert!(desk.reads.iter().any(|(_, read)| *read == ReadRequest::OpenOrders), "it is compared at once");
+    // The connection that covers the account by now is one; its end is a gap like any other, from when it was heard.
+    desk.wait_ms(5_000);
+    let last = desk.now - Duration::from_secs(2);
+    desk.feed(3, FeedChange::Lost { reason: "reset".into(), heard_until: Some(last) });
+    assert_eq!(desk.kernel.state().coverage.blind_since, Some(last));
+    assert_eq!(desk.kernel.status().gaps, 1);
+}
+
+#[test]
+fn a_connection_whose_silence_another_one_covered_is_no_gap() {
+    let mut desk = doubled();
+    desk.wait_ms(20_000);
+    let heard = desk.now - Duration::from_secs(12);
+    desk.feed(1, FeedChange::Lost { reason: "silent".into(), heard_until: Some(heard) });
+    assert_eq!((desk.kernel.status().gaps, desk.kernel.status().connections), (0, 1));
+    assert!(desk.told.iter().all(|notice| &*notice.rule != "blind"));
+}
+
 #[test]
 fn a_copy_that_differs_is_kept_and_told() {
     let mut desk = doubled();

@@ -213,8 +213,8 @@ impl Kernel {
                 self.state.book.end(now, Cause::KeyRefused, "", "the exchange accepts the watch key again".to_owned());
                 if was_blind { self.start_audit() } else { self.audit_within(COMPARED_WITHIN) }
             }
-            FeedChange::Retired => self.lost(connection, "replaced"),
-            FeedChange::Lost { reason } => self.lost(connection, &reason),
+            FeedChange::Retired => self.lost(connection, "replaced", None),
+            FeedChange::Lost { reason, heard_until } => self.lost(connection, &reason, heard_until),
             FeedChange::KeyRefused { code, message } => {
                 let headline = "The exchange refuses countersign's watch key";
                 let line = format!("{code}: {message}");
@@ -223,11 +223,20 @@ impl Kernel {
         }
     }
 
-    fn lost(&mut self, connection: Connection, reason: &str) {
+    fn lost(&mut self, connection: Connection, reason: &str, heard_until: Option<Time>) {
         let now = self.now();
         self.state.seen.missed.remove(&connection);
-        if self.state.coverage.lose(now, connection) {
+        let loss = self.state.coverage.lose(now, connection, heard_until);
+        for (from, to) in &loss.gaps {
+            self.state.audit.after_gap();
+            self.tell_blind(format!("nothing was heard on any connection for a while, as is only known now: {reason}"));
+            let line = format!("blind from {from} to {to} UTC, {} s; comparing by REST", seconds(*from, *to));
+            self.state.book.end(now, Cause::Blind, "", line);
+        }
+        if loss.was_last {
             self.tell_blind(format!("no connection is subscribed any more: {reason}"));
+        } else if !loss.gaps.is_empty() {
+            self.start_audit();
         }
     }
 

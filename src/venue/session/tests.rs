@@ -20,7 +20,15 @@ impl Bench {
     }
 
     fn actions(&mut self) -> Vec<Action> {
-        std::iter::from_fn(|| self.session.poll_action()).collect()
+        let actions = std::iter::from_fn(|| self.session.poll_action());
+        let without_heard = |action| match action {
+            // Its own test shows when a lost connection was last heard.
+            Action::Feed { seat, change: FeedChange::Lost { reason, .. } } => {
+                Action::Feed { seat, change: FeedChange::Lost { reason, heard_until: None } }
+            }
+            other => other,
+        };
+        actions.map(without_heard).collect()
     }
 
     fn say(&mut self, frame: &str) -> Option<Delivery> {
@@ -48,7 +56,7 @@ impl Bench {
             self.session.handle_timeout(due);
             for action in self.actions() {
                 match action {
-                    Action::Ping if pong => self.session.handle_heard(),
+                    Action::Ping if pong => self.session.handle_heard(due),
                     Action::Ping => {}
                     action => seen.push((due.since(start), action)),
                 }
@@ -60,7 +68,7 @@ impl Bench {
 }
 
 fn lost(seat: usize, reason: &str) -> Action {
-    Action::Feed { seat: Seat(seat), change: FeedChange::Lost { reason: reason.into() } }
+    Action::Feed { seat: Seat(seat), change: FeedChange::Lost { reason: reason.into(), heard_until: None } }
 }
 
 fn balance_update(envelope: &str) -> String {
@@ -92,6 +100,23 @@ fn an_event_that_overtakes_its_subscriptions_answer_finds_its_account() {
     assert!(matches!(bench.say(&event), Some(Delivery::Report { seat: Seat(0), .. })));
     let mut bench = Bench::new(2);
     assert!(matches!(bench.say(&event), Some(Delivery::Kept { seat: None, .. })));
+}
+
+#[test]
+fn a_lost_connection_says_when_it_was_last_heard() {
+    let heard_until = |bench: &mut Bench| {
+        std::iter::from_fn(|| bench.session.poll_action()).find_map(|action| match action {
+            Action::Feed { change: FeedChange::Lost { heard_until, .. }, .. } => heard_until,
+            _ => None,
+        })
+    };
+    let mut bench = Bench::live(1);
+    let heard = bench.now + seconds(3);
+    bench.now = heard;
+    bench.session.handle_heard(heard);
+    bench.now = heard + seconds(4);
+    bench.session.handle_closed("the connection broke");
+    assert_eq!(heard_until(&mut bench), Some(heard));
 }
 
 #[test]
