@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
 use crate::daemon::{self, Bound, DaemonError};
+use crate::kernel::stopping::Mode;
 use crate::secret;
 
 #[derive(Debug, Args)]
@@ -43,6 +44,7 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
     secret::forbid_core_dumps().map_err(RunError::CoreDumps)?;
     let config = Config::read(&args.config)?;
     let account = config.declared.account.clone();
+    let mode = config.containment.mode;
     let shutdown = on_signal().map_err(RunError::Signals)?;
     let ready = |bound: &Bound| {
         tracing::info!(
@@ -50,11 +52,21 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
             intake = %bound.intake_socket.display(),
             operator = %bound.operator_socket.display(),
             http = ?bound.intake_http,
-            "Watching. This version watches and alerts: it holds no key that could cancel or revoke."
+            "{}",
+            words(mode)
         );
     };
     daemon::run(config, None, ready, shutdown).await?;
     Ok(())
+}
+
+/// What it may do, said at every start.
+const fn words(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Watch => "Watching. It alerts only: it holds no key that could cancel or revoke.",
+        Mode::Ask => "Watching. It stops a theft when its owner says so.",
+        Mode::Act => "Watching. It stops a theft when its owner says so, and by itself within its bounds.",
+    }
 }
 
 /// A token that the first SIGINT or SIGTERM cancels. A second one ends the process at once: the journal is whole at any

@@ -83,6 +83,9 @@ pub struct Containment {
     /// Somebody else was active, and it has not been quiet for long enough since.
     last_foreign: Option<Time>,
     too_many_keys: bool,
+    /// Whoever traded then may have done it with a key that no list before showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list_wanted_of: Option<Time>,
     pub blocked_at: Option<Time>,
     pub orders_gone_at: Option<Time>,
     pub ended: Option<(Time, End)>,
@@ -142,6 +145,7 @@ impl Containment {
             under_way: BTreeMap::new(),
             last_foreign: None,
             too_many_keys: false,
+            list_wanted_of: None,
             blocked_at: None,
             orders_gone_at: None,
             ended: None,
@@ -413,6 +417,7 @@ impl Containment {
             None => {}
         }
         self.last_foreign = Some(now);
+        self.list_wanted_of = Some(now);
         self.orders.disturbed();
         self.orders_gone_at = None;
         // Every other key is blocked, so one of ours is somebody else's as well.
@@ -448,6 +453,10 @@ impl Containment {
             (false, Some(_)) => self.blocked_at = None,
             (true, Some(_)) | (false, None) => {}
         }
+        // Once a quiet time, whatever a thief does: the master's weight is for the keys.
+        if self.blocked_at.is_some() && self.last_foreign.is_none() && !self.list_is_fresh() {
+            self.list.tries.again_at_once();
+        }
         // Two reads prove it, and the first of them shows since when.
         self.orders_gone_at = self.orders.gone_at.and(self.orders.clean_since);
         let Some(end) = self.reached() else { return };
@@ -465,9 +474,8 @@ impl Containment {
         if self.aim == Aim::Release {
             return self.keys.values().all(KeyTask::is_done).then_some(End::Released);
         }
-        let blocked_at = self.blocked_at?;
-        let list_is_fresh = self.means == Means::ByHand || self.list.read_of.is_some_and(|of| of >= blocked_at);
-        if !list_is_fresh || self.too_many_keys || !self.keys.values().all(KeyTask::is_done) {
+        self.blocked_at?;
+        if !self.list_is_fresh() || self.too_many_keys || !self.keys.values().all(KeyTask::is_done) {
             return None;
         }
         if self.aim == Aim::Freeze {
@@ -479,6 +487,11 @@ impl Containment {
         }
         let probed = self.keys.values().all(KeyTask::is_probed);
         Some(if probed { End::Contained } else { End::RevokedUnprobed })
+    }
+
+    /// Whether a list was asked for since every key was blocked, and since somebody else last traded.
+    fn list_is_fresh(&self) -> bool {
+        self.means == Means::ByHand || self.list.read_of >= self.blocked_at.max(self.list_wanted_of)
     }
 
     /// The process ended and started again: what was under way may have been done or not.

@@ -45,6 +45,8 @@ struct Incident<'a> {
     advice: &'a [Box<str>],
     limits_of_sight: &'a [Box<str>],
     acknowledged_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contained: Option<ContainedOf<'a>>,
     revision: u64,
     repeated: bool,
     opened_at: i64,
@@ -55,6 +57,16 @@ struct Incident<'a> {
 struct LineOf<'a> {
     at: i64,
     text: &'a str,
+}
+
+/// How far the containment is, in the words of the card.
+#[derive(Serialize)]
+struct ContainedOf<'a> {
+    word: &'a str,
+    asked_by: &'a str,
+    blocked_ms: Option<i64>,
+    orders_gone_ms: Option<i64>,
+    lines: Vec<LineOf<'a>>,
 }
 
 #[derive(Serialize)]
@@ -113,6 +125,13 @@ pub(crate) fn incident(number: u64, kind: HookKind, notice: &Notice, repeated: b
         advice: &notice.advice,
         limits_of_sight: &notice.limits_of_sight,
         acknowledged_by: notice.acknowledged_by.as_deref(),
+        contained: notice.contained.as_ref().map(|contained| ContainedOf {
+            word: &contained.word,
+            asked_by: &contained.asked_by,
+            blocked_ms: contained.blocked_ms,
+            orders_gone_ms: contained.orders_gone_ms,
+            lines: contained.lines.iter().map(|line| LineOf { at: line.at.millis(), text: &line.text }).collect(),
+        }),
         revision: notice.revision,
         repeated: repeated || notice.repeated,
         opened_at: notice.opened_at.millis(),

@@ -17,6 +17,8 @@ const AT_ONCE: usize = 8;
 /// Orders followed one by one. At the limit the next read, which follows the cancels, brings the others.
 const CANCELS_MAX: usize = 2_000;
 const ASKED_FOR_MAX: usize = 10_000;
+/// Cancels that get a line of their own.
+const CANCELS_TOLD: u64 = 6;
 /// From one read that still shows something to the next.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Once they are gone it is looked again, until the containment ends.
@@ -122,7 +124,12 @@ impl OrdersTask {
                 cancel.tries.worked();
                 self.cancelled += 1;
                 (cancel.settled, cancel.settled_at) = (true, Some(now));
-                return Some(format!("order {id} of {symbol}: cancelled, says the exchange"));
+                // The proof of the keys must not be pushed out by hundreds of these: the plan counts them.
+                return match self.cancelled {
+                    0..CANCELS_TOLD => Some(format!("order {id} of {symbol}: cancelled, says the exchange")),
+                    CANCELS_TOLD => Some("further cancels are counted in the plan".to_owned()),
+                    _ => None,
+                };
             }
             ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => cancel.tries.failed(now, reason),
             ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) => {

@@ -94,7 +94,7 @@ impl Containment {
                 Goal::Delete => steps.extend([freeze(print, task), delete(task), prove(task)]),
             }
         }
-        if self.means == Means::SubAccount {
+        if self.means == Means::SubAccount && self.aim != Aim::Release {
             steps.push(self.list_step());
         }
         if self.aim == Aim::Kill {
