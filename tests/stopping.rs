@@ -203,6 +203,40 @@ fn clocks(killed: &Said) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_taps_on_the_phone_end_the_theft() {
+    let api = BotApi::start().await;
+    let stage = armed(3, Some(&api)).await;
+    let _daemon = stage.run();
+    stage.until_proved().await;
+    stage.pair(&api).await;
+    let trading = bot_with_an_order(&stage).await;
+    let stolen = stage.rest_foreign(2).await;
+    until_strangers(&stage, 2).await;
+
+    tap(&api, "Kill").await;
+    assert_eq!(stage.done_to_keys().await, [""; 0], "one tap only asks");
+    tap(&api, "Yes, kill main").await;
+    let progress = stage.until_contained("contained", WITHIN, |progress| progress["word"] == "contained").await;
+    check_contained(&progress);
+    check_ledger(&stage, trading.order, &stolen).await;
+    let by = format!("CONTAINED (asked for by Telegram user {}", support::stage::OWNER);
+    let told =
+        |sent: &[Sent]| sent.iter().any(|sent| sent.text.contains(&by) && sent.text.contains("key bot: dead: -"));
+    api.until("the card of the containment", told).await;
+}
+
+/// Presses the newest button of this label, as it stands on the phone now.
+async fn tap(api: &BotApi, label: &str) {
+    let owner = i64::try_from(support::stage::OWNER).unwrap();
+    let has = |sent: &Sent| sent.buttons.iter().any(|(known, _)| known == label);
+    let sent = api.until(&format!("a button {label:?}"), |sent| sent.iter().any(has)).await;
+    let message = sent.iter().rfind(|sent| has(sent)).unwrap().message;
+    let buttons = api.buttons_of(owner, message);
+    let (_, data) = buttons.iter().find(|(known, _)| known == label).unwrap_or_else(|| panic!("{label}: {buttons:?}"));
+    api.press(owner, message, data);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_freeze_is_taken_back_with_a_one_time_password() {
     let stage = armed(2, None).await;
     let _daemon = stage.run();

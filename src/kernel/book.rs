@@ -238,12 +238,15 @@ impl Book {
         self.incidents.contains_key(&id)
     }
 
-    /// Shows on an incident how far its containment is.
-    pub fn contain(&mut self, id: IncidentId, contained: Contained) {
+    /// Shows on an incident how far its containment is, and what is left to its owner once it has ended.
+    pub fn contain(&mut self, id: IncidentId, contained: Contained, left: &[&str]) {
         if let Some(incident) = self.incidents.get_mut(&id)
             && incident.notice.contained.as_ref() != Some(&contained)
         {
             incident.notice.contained = Some(contained);
+            if !left.is_empty() {
+                incident.notice.advice = left.iter().map(|text| (*text).into()).collect();
+            }
             self.changed.insert(id);
         }
     }

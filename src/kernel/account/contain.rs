@@ -10,7 +10,7 @@ use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::command::{Command, Totp};
-use crate::kernel::containment::{Aim, Asked, Containment, Progress, Standing};
+use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
 use crate::kernel::event::{Answer, Effect, EffectId, Ticket};
 use crate::kernel::incident::{Contained, IncidentId, Priority};
 use crate::kernel::pairs;
@@ -27,6 +27,11 @@ const POLL_GAP: Duration = Duration::from_millis(100);
 const LINES_ON_CARD: usize = 12;
 
 const HEADLINE: &str = "The account is being contained";
+const AFTER_A_KILL: &[&str] = &[
+    "Find out how the key leaked before you make a new one; declare the new one, and start countersign again.",
+    "Change the password and 2FA of the exchange account, and look at withdrawals and transfers.",
+    "Go through the strangers' trades above with the exchange's own history: they stand.",
+];
 const ADVICE: &[&str] = &[
     "Stop the bot, and make a new key for it only once this is contained.",
     "Change the password and 2FA of the exchange account, and look at withdrawals and transfers.",
@@ -321,7 +326,11 @@ impl Kernel {
             orders_gone_ms: progress.orders_gone_ms,
             lines: progress.lines[from..].to_vec(),
         };
-        self.state.book.contain(id, shown);
+        let left = match progress.end {
+            Some(End::Contained | End::RevokedUnprobed) => AFTER_A_KILL,
+            Some(End::Frozen | End::Released) | None => &[],
+        };
+        self.state.book.contain(id, shown, left);
     }
 }
 
