@@ -26,6 +26,8 @@ pub const ORDERS_MAX: usize = 10_000;
 /// Announced orders and cancels held. At the limit the oldest settled one is forgotten, and the verdict on its order
 /// stands; if none is settled, the intent is refused.
 pub const INTENTS_MAX: usize = 10_000;
+/// The venue allows ten amendments of one order.
+const AMENDMENTS_FOLLOWED_MAX: usize = 10;
 
 pub use order::{Glimpse, Order, Sight};
 
@@ -160,6 +162,20 @@ impl Blotter {
     /// The placement announced under an id.
     pub fn placement(&self, id: &ClientId) -> Option<(&IntentKey, &Intent)> {
         self.intent_by_client_id(id).filter(|(_, intent)| matches!(intent.announced, Announced::Place { .. }))
+    }
+
+    /// The placement of an order that is shown under the id that an amendment of the bot's gave it.
+    pub fn amended_placement(&self, id: &ClientId) -> Option<(&IntentKey, &Intent)> {
+        let mut id = id;
+        for _ in 0..AMENDMENTS_FOLLOWED_MAX {
+            let found = self.intent_by_client_id(id)?;
+            match &found.1.announced {
+                Announced::Place { .. } => return Some(found),
+                Announced::Amend { target, .. } => id = target,
+                Announced::Cancel { .. } => return None,
+            }
+        }
+        None
     }
 
     /// Cancels and amendments said to be about this target, from `since` to `until`.

@@ -99,7 +99,9 @@ fn sentence(text: &str) -> Says {
     match text {
         _ if has("cleared: your bot's word on a request") => Says::ClearedRequest,
         _ if has("found after the gap") => Says::FoundAfterTheGap,
-        _ if has("no connection is subscribed any more") || has("still blind") => Says::Blindness,
+        _ if has("no connection is subscribed any more") || has("still blind") || has("nothing was heard on any") => {
+            Says::Blindness
+        }
         _ if has("never brought") => Says::CopyMissing,
         _ if has("the copy on connection") => Says::CopiesDiffer,
         _ if has("the frame is kept whole") => Says::Unreadable,

@@ -1,6 +1,6 @@
 //! Who cancelled or amended an order, and which ends the exchange made.
 
-use countersign::kernel::event::{Issuer, TagCheck};
+use countersign::kernel::event::{Issuer, OrderRef, ReadOutcome, ReadRequest, TagCheck};
 use countersign::kernel::intent::{AmendTerms, CancelTerms, IntentBody, Refusal, Target};
 use countersign::kernel::order::{ExecutionType, ExpiryReason, OrderStatus, OrderType, Symbol, TimeInForce};
 use countersign::kernel::report::ExecutionReport;
@@ -283,4 +283,40 @@ fn a_prevented_self_trade_is_explained_by_a_counter_order_of_ours() {
     prevented(&mut desk, &order);
     desk.wait_ms(10_000);
     assert!(desk.sum_up().contains("order 3: foreign\nexpiry 2: unproven\n"), "{}", desk.sum_up());
+}
+
+/// Placed and amended while nothing could be seen: a read shows it under the amendment's id.
+#[test]
+fn an_order_that_was_amended_unseen_is_still_the_bots() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.say(amend(&order, "0.005", Some("a2")));
+    let shown = order.clone().with(|order| {
+        order.client_id = id("a2");
+        order.quantity = dec("0.005");
+    });
+    desk.live(2);
+    for _ in 0..40 {
+        desk.wait_ms(500);
+        while let Some((_, request)) = desk.reads.front() {
+            let outcome = match request {
+                ReadRequest::OpenOrders => ReadOutcome::OpenOrders(vec![shown.read(OrderStatus::New)]),
+                ReadRequest::Balances => ReadOutcome::Balances(Vec::new()),
+                ReadRequest::Order { order: OrderRef::Id(_), .. } => shown.found(OrderStatus::New),
+                ReadRequest::Order { order: OrderRef::Client(_), .. } => ReadOutcome::NotFound,
+            };
+            desk.answer(outcome);
+        }
+    }
+    let told: Vec<&str> = desk.told.iter().map(|notice| &*notice.rule).collect();
+    assert!(desk.sum_up().contains("order 2: matched"), "{} {told:?}", desk.sum_up());
+    assert!(!told.contains(&"foreign_order"), "{told:?}");
+    // As it was placed it bears its own id: a new order under an amendment's is nobody's.
+    let mut desk = Desk::open();
+    desk.say(order.place());
+    desk.say(amend(&order, "0.005", Some("a2")));
+    desk.show(shown.placed());
+    desk.wait_ms(10_000);
+    assert!(desk.sum_up().contains("order 2: foreign"), "{}", desk.sum_up());
 }

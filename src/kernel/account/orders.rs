@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::kernel::account::finding::{Finding, describe};
 use crate::kernel::account::{Kernel, Purpose, RequestKey, Timer};
-use crate::kernel::blotter::{Announced, Glimpse, Intent, Order, OrderKey, Settled, Sight};
+use crate::kernel::blotter::{Announced, Glimpse, Intent, IntentKey, Order, OrderKey, Settled, Sight};
 use crate::kernel::event::{Issuer, OrderSnapshot, ReadOutcome, TagCheck, Tags};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{ClientId, ExecutionType, OrderId, Symbol};
@@ -169,12 +169,20 @@ impl Kernel {
 
     fn judge(&self, key: &OrderKey, order: &Order) -> Judgement {
         let waited = order.waited || self.now() >= order.deadline;
-        match self.state.blotter.placement(&order.placed.client_order_id) {
+        match self.placement_of(order) {
             Some((_, intent)) if said_in_time(intent, order.known_since(), order.deadline) => {
                 self.judge_registered(key, order, intent, waited)
             }
             Some(_) | None => self.judge_unregistered(order, waited),
         }
+    }
+
+    /// The bot's word on an order. One that was placed and amended unseen is shown under the amendment's id; what is shown
+    /// as it was placed bears its own.
+    fn placement_of(&self, order: &Order) -> Option<(&IntentKey, &Intent)> {
+        let (blotter, id) = (&self.state.blotter, &order.placed.client_order_id);
+        let amended = || (order.sight != Sight::AsPlaced).then(|| blotter.amended_placement(id)).flatten();
+        blotter.placement(id).or_else(amended)
     }
 
     fn judge_registered(&self, key: &OrderKey, order: &Order, intent: &Intent, waited: bool) -> Judgement {
@@ -310,7 +318,7 @@ impl Kernel {
 
     fn mark_seen(&mut self, key: &OrderKey) {
         let Some(order) = self.state.blotter.orders.get(key) else { return };
-        let intent = self.state.blotter.placement(&order.placed.client_order_id);
+        let intent = self.placement_of(order);
         if let Some((intent_key, intent)) = intent
             && intent.settled() != Settled::Seen
         {
