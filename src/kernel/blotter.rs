@@ -178,6 +178,16 @@ impl Blotter {
         None
     }
 
+    /// The placement that the bot says the venue took as this order. Looked for through all of them: few orders need it.
+    pub fn accepted_placement(&self, order: &OrderKey) -> Option<(&IntentKey, &Intent)> {
+        self.intents.iter().find(|(_, intent)| match (&intent.announced, &intent.result) {
+            (Announced::Place { terms, .. }, Some(SendOutcome::Accepted { order_id: Some(id) })) => {
+                (&terms.symbol, id) == (&order.0, &order.1)
+            }
+            (Announced::Place { .. } | Announced::Cancel { .. } | Announced::Amend { .. }, _) => false,
+        })
+    }
+
     /// Cancels and amendments said to be about this target, from `since` to `until`.
     pub fn about(
         &self,

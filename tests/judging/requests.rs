@@ -1,8 +1,8 @@
 //! Who cancelled or amended an order, and which ends the exchange made.
 
 use countersign::kernel::event::{Issuer, OrderRef, ReadOutcome, ReadRequest, TagCheck};
-use countersign::kernel::intent::{AmendTerms, CancelTerms, IntentBody, Refusal, Target};
-use countersign::kernel::order::{ExecutionType, ExpiryReason, OrderStatus, OrderType, Symbol, TimeInForce};
+use countersign::kernel::intent::{AmendTerms, CancelTerms, IntentBody, Refusal, SendOutcome, Target};
+use countersign::kernel::order::{ExecutionType, ExpiryReason, OrderId, OrderStatus, OrderType, Symbol, TimeInForce};
 use countersign::kernel::report::ExecutionReport;
 
 use crate::desk::{Desk, Shown, check, dec, id};
@@ -35,7 +35,7 @@ const FOREIGN: &str = "order 2: matched B\n cancel 2: foreign\n foreign_cancel_o
 #[test]
 fn an_announced_cancel_matches_by_its_id_by_its_target_or_as_a_cancel_all() {
     let says = [
-        cancel(Target::Order(countersign::kernel::order::OrderId(2)), Some("c1")),
+        cancel(Target::Order(OrderId(2)), Some("c1")),
         cancel(Target::Client(id("a")), None),
         cancel(Target::All, None),
     ];
@@ -101,7 +101,7 @@ fn a_cancel_all_ends_what_stood_and_what_was_on_its_way() {
 fn cancelling_a_leg_cancels_its_list() {
     let (mut desk, leg) = with_order(|order| order.list_id = Some(70));
     let sibling = leg.clone().with(|order| {
-        (order.order_id, order.client_id) = (countersign::kernel::order::OrderId(3), id("b"));
+        (order.order_id, order.client_id) = (OrderId(3), id("b"));
     });
     desk.say(sibling.place());
     // The sibling's cancel and NEW may come before anything else is known of it.
@@ -267,7 +267,7 @@ fn a_prevented_self_trade_is_explained_by_a_counter_order_of_ours() {
         desk.show(order.expired(|report| {
             report.execution_type = ExecutionType::TradePrevention;
             report.status = OrderStatus::ExpiredInMatch;
-            report.counter_order = Some((Symbol::new("BTCUSDT"), countersign::kernel::order::OrderId(3)));
+            report.counter_order = Some((Symbol::new("BTCUSDT"), OrderId(3)));
         }));
     };
     let (mut desk, order) = with_order(|_| {});
@@ -285,15 +285,30 @@ fn a_prevented_self_trade_is_explained_by_a_counter_order_of_ours() {
     assert!(desk.sum_up().contains("order 3: foreign\nexpiry 2: unproven\n"), "{}", desk.sum_up());
 }
 
-/// Placed and amended while nothing could be seen: a read shows it under the amendment's id.
+/// Placed and amended while nothing could be seen: a read shows it under the amendment's id, or one of the venue's.
 #[test]
 fn an_order_that_was_amended_unseen_is_still_the_bots() {
+    for (said, shown_as) in [(Some("a2"), "a2"), (None, "made-by-the-venue")] {
+        amended_unseen(said, shown_as);
+    }
+    // As it was placed it bears its own id: a new order under an amendment's is nobody's.
     let mut desk = Desk::open();
     let order = desk.order(2, "a");
     desk.say(order.place());
     desk.say(amend(&order, "0.005", Some("a2")));
-    let shown = order.clone().with(|order| {
-        order.client_id = id("a2");
+    desk.show(order.with(|order| order.client_id = id("a2")).placed());
+    desk.wait_ms(10_000);
+    assert!(desk.sum_up().contains("order 2: foreign"), "{}", desk.sum_up());
+}
+
+fn amended_unseen(said: Option<&str>, shown_as: &str) {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.result(desk.last_seq(), SendOutcome::Accepted { order_id: Some(OrderId(2)) });
+    desk.say(amend(&order, "0.005", said));
+    let shown = order.with(|order| {
+        order.client_id = id(shown_as);
         order.quantity = dec("0.005");
     });
     desk.live(2);
@@ -312,11 +327,4 @@ fn an_order_that_was_amended_unseen_is_still_the_bots() {
     let told: Vec<&str> = desk.told.iter().map(|notice| &*notice.rule).collect();
     assert!(desk.sum_up().contains("order 2: matched"), "{} {told:?}", desk.sum_up());
     assert!(!told.contains(&"foreign_order"), "{told:?}");
-    // As it was placed it bears its own id: a new order under an amendment's is nobody's.
-    let mut desk = Desk::open();
-    desk.say(order.place());
-    desk.say(amend(&order, "0.005", Some("a2")));
-    desk.show(shown.placed());
-    desk.wait_ms(10_000);
-    assert!(desk.sum_up().contains("order 2: foreign"), "{}", desk.sum_up());
 }

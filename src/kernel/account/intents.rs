@@ -255,6 +255,12 @@ impl Kernel {
         }
         for key in keys {
             let Some(intent) = self.state.blotter.intents.get_mut(&key) else { continue };
+            let accepted = match (&intent.announced, &result.outcome) {
+                (Announced::Place { terms, .. }, SendOutcome::Accepted { order_id: Some(id) }) => {
+                    Some((terms.symbol.clone(), *id))
+                }
+                (Announced::Place { .. } | Announced::Cancel { .. } | Announced::Amend { .. }, _) => None,
+            };
             let news = intent.result.replace(result.outcome.clone()).as_ref() != Some(&result.outcome);
             match (&result.outcome, intent.settled()) {
                 (SendOutcome::Rejected { .. } | SendOutcome::NotSent, Settled::No) => {
@@ -273,6 +279,10 @@ impl Kernel {
                     | SendOutcome::NotSent,
                     _,
                 ) => {}
+            }
+            // It may have been read under an id that nobody announced.
+            if let Some(order) = accepted.filter(|order| self.state.blotter.orders.contains_key(order)) {
+                self.rejudge(&order);
             }
         }
         Ok(())

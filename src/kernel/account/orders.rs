@@ -169,7 +169,7 @@ impl Kernel {
 
     fn judge(&self, key: &OrderKey, order: &Order) -> Judgement {
         let waited = order.waited || self.now() >= order.deadline;
-        match self.placement_of(order) {
+        match self.placement_of(key, order) {
             Some((_, intent)) if said_in_time(intent, order.known_since(), order.deadline) => {
                 self.judge_registered(key, order, intent, waited)
             }
@@ -177,12 +177,17 @@ impl Kernel {
         }
     }
 
-    /// The bot's word on an order. One that was placed and amended unseen is shown under the amendment's id; what is shown
-    /// as it was placed bears its own.
-    fn placement_of(&self, order: &Order) -> Option<(&IntentKey, &Intent)> {
+    /// The bot's word on an order. One that was placed and amended unseen is shown under another id than it was placed
+    /// with: the amendment's, or one that the venue made, and then the bot's answer from the venue names it. What is shown
+    /// as it was placed bears its own id.
+    fn placement_of(&self, key: &OrderKey, order: &Order) -> Option<(&IntentKey, &Intent)> {
         let (blotter, id) = (&self.state.blotter, &order.placed.client_order_id);
-        let amended = || (order.sight != Sight::AsPlaced).then(|| blotter.amended_placement(id)).flatten();
-        blotter.placement(id).or_else(amended)
+        blotter.placement(id).or_else(|| match order.sight {
+            Sight::AsPlaced => None,
+            Sight::Aside | Sight::AsideUnread | Sight::Read => {
+                blotter.amended_placement(id).or_else(|| blotter.accepted_placement(key))
+            }
+        })
     }
 
     fn judge_registered(&self, key: &OrderKey, order: &Order, intent: &Intent, waited: bool) -> Judgement {
@@ -318,7 +323,7 @@ impl Kernel {
 
     fn mark_seen(&mut self, key: &OrderKey) {
         let Some(order) = self.state.blotter.orders.get(key) else { return };
-        let intent = self.placement_of(order);
+        let intent = self.placement_of(key, order);
         if let Some((intent_key, intent)) = intent
             && intent.settled() != Settled::Seen
         {
