@@ -35,6 +35,8 @@ pub use plan::{PlanStep, Progress, StepState};
 
 /// The list is read again this often until the end: whoever holds the master login can make new keys.
 const LIST_EVERY: Duration = Duration::from_secs(10);
+/// Between two lists, however much they are wanted.
+const LIST_GAP: Duration = Duration::from_millis(300);
 /// Keys followed; the venue allows 30 a sub-account. With more it is never contained.
 const KEYS_MAX: usize = 100;
 /// Lines kept; the oldest give way, and the journal has them.
@@ -75,6 +77,8 @@ pub struct Containment {
     means: Means,
     quiet: Duration,
     keys: BTreeMap<KeyPrint, KeyTask>,
+    /// The watch key: a list that does not show it is not this account's.
+    witness: Option<KeyPrint>,
     list: ListTask,
     orders: OrdersTask,
     hooks: BTreeMap<Box<str>, Hook>,
@@ -139,6 +143,7 @@ impl Containment {
             means: stopping.means,
             quiet: stopping.quiet,
             keys: stopping.keys.iter().map(task).collect(),
+            witness: stopping.keys.iter().find(|key| key.role == KeyRole::Watch).map(|key| key.print.clone()),
             list: ListTask::default(),
             orders: OrdersTask::default(),
             hooks: hooks.map(|name| (name.clone(), Hook { tries: Tries::default(), stopped: None })).collect(),
@@ -159,24 +164,31 @@ impl Containment {
         containment
     }
 
-    /// A frozen account is killed after all.
-    pub fn escalate(&mut self, now: Time, asked: Asked, stopping: &Stopping) {
-        self.aim = Aim::Kill;
+    /// Another freeze, or a kill after a freeze or a release: what is known and under way stays.
+    pub fn take_up(&mut self, now: Time, asked: Asked, stopping: &Stopping) {
+        self.aim = asked.aim;
         self.incident = asked.incident.or(self.incident);
         self.ended = None;
-        for task in self.keys.values_mut().filter(|task| task.declared && task.goal == Goal::Freeze) {
-            task.goal = Goal::Delete;
+        let goal = if self.aim == Aim::Kill { Goal::Delete } else { Goal::Freeze };
+        for task in self.keys.values_mut().filter(|task| task.declared && task.is_aimed_at()) {
+            task.take_up(goal);
         }
-        for name in &stopping.hooks {
-            self.hooks.entry(name.clone()).or_insert(Hook { tries: Tries::default(), stopped: None });
+        if self.aim == Aim::Kill {
+            for name in &stopping.hooks {
+                self.hooks.entry(name.clone()).or_insert(Hook { tries: Tries::default(), stopped: None });
+            }
         }
-        self.say(now, format!("now to be killed, asked for by {}", asked.by));
+        self.list.tries.again_at_once(now);
+        self.say(now, format!("{}, asked for by {}", if self.aim == Aim::Kill { "kill" } else { "freeze" }, asked.by));
     }
 
     /// Gives the frozen keys that were declared their rights back. What is gone stays gone, and a stranger's key frozen.
     pub fn release(&mut self, now: Time, asked: &Asked) -> Result<(), String> {
         if self.aim == Aim::Kill && self.is_running() {
             return Err("the account is being killed, and that is not contained yet".to_owned());
+        }
+        if self.keys.values().any(|task| task.declared && task.is_being_deleted()) {
+            return Err("a key is being deleted, which cannot be taken back".to_owned());
         }
         let mut lines = Vec::new();
         for task in self.keys.values_mut().filter(|task| task.declared) {
@@ -188,7 +200,7 @@ impl Containment {
         self.aim = Aim::Release;
         self.ended = None;
         self.asked_by = asked.by.clone();
-        self.list.tries.again_at_once();
+        self.list.tries.again_at_once(now);
         self.say(now, format!("released by {}: {}", asked.by, lines.join("; ")));
         Ok(())
     }
@@ -264,7 +276,7 @@ impl Containment {
             Act::ListKeys => self.list.tries.sent(),
             Act::OpenOrders => self.orders.read.sent(),
             Act::CancelOrder { symbol, order_id } => self.orders.sent(&(symbol.clone(), *order_id)),
-            Act::SetRights { key, .. } => self.with_key(key, |task| task.freeze.sent()),
+            Act::SetRights { key, rights } => self.with_key(key, |task| task.sets_rights(*rights)),
             Act::DeleteKey { key } => self.with_key(key, |task| task.delete.sent()),
             Act::Probe { key } => self.with_key(key, |task| task.probe.sent()),
             Act::StopBot { hook } => {
@@ -328,9 +340,15 @@ impl Containment {
             self.say(now, line);
         }
         if self.keys.values().any(KeyTask::wants_list) {
-            self.list.tries.again_at_once();
+            self.list_soon(now);
         }
         self.settle(now);
+    }
+
+    /// At once, but not as fast as answers come.
+    fn list_soon(&mut self, now: Time) {
+        let at = self.list.asked_at.map_or(now, |asked| asked + LIST_GAP);
+        self.list.tries.again_at_once(at.max(now));
     }
 
     fn list_read(&mut self, now: Time, outcome: &ActOutcome) {
@@ -344,6 +362,12 @@ impl Containment {
                 return self.list.tries.failed(now, "the answer was of another kind");
             }
         };
+        let shows = |print: &KeyPrint| rows.iter().any(|row| row.key == *print);
+        if self.witness.as_ref().is_some_and(|own| !shows(own)) {
+            // Another account's list would make every key of ours look gone, and every key there a stranger's.
+            let why = "the list does not show countersign's own watch key: is sub_account the account that is watched?";
+            return self.list.tries.failed(now, why);
+        }
         let Some(asked_at) = self.list.asked_at else { return };
         self.list.tries.again_at(now + LIST_EVERY);
         self.list.read_of = Some(asked_at);
@@ -422,6 +446,9 @@ impl Containment {
         self.orders_gone_at = None;
         // Every other key is blocked, so one of ours is somebody else's as well.
         let blocked_before = self.blocked_at.is_some_and(|at| at + CLOCKS_APART < created_at);
+        for task in self.keys.values_mut() {
+            task.doubt();
+        }
         if blocked_before && self.means == Means::SubAccount {
             for task in self.keys.values_mut().filter(|task| task.goal == Goal::Keep) {
                 task.goal = Goal::Freeze;
@@ -455,7 +482,7 @@ impl Containment {
         }
         // Once a quiet time, whatever a thief does: the master's weight is for the keys.
         if self.blocked_at.is_some() && self.last_foreign.is_none() && !self.list_is_fresh() {
-            self.list.tries.again_at_once();
+            self.list_soon(now);
         }
         // Two reads prove it, and the first of them shows since when.
         self.orders_gone_at = self.orders.gone_at.and(self.orders.clean_since);
@@ -463,6 +490,9 @@ impl Containment {
         self.ended = Some((now, end));
         let line = match end {
             End::Frozen => "FROZEN: no key that is not countersign's has any right left",
+            End::Released if self.keys.values().any(KeyTask::is_lost) => {
+                "RELEASED, but for what is gone: the list shows the other rights as they were"
+            }
             End::Released => "RELEASED: the exchange's list shows the rights as they were",
             End::Contained => "CONTAINED",
             End::RevokedUnprobed => "REVOKED, UNPROBED: no probe from here could count",

@@ -79,7 +79,9 @@ impl Coverage {
         self.live_since.get_or_insert(now);
         self.first_live.get_or_insert(now);
         if self.heard.len() == HEARD_MAX {
-            self.heard.pop_first();
+            // The oldest that is not live: a live one still covers.
+            let oldest = self.heard.keys().find(|known| !self.live.contains_key(known)).copied();
+            oldest.map(|oldest| self.heard.remove(&oldest));
         }
         self.heard.insert(connection, (now, None));
         let gap = self.blind_since.take().map(|since| (since, now));

@@ -15,7 +15,7 @@ use crate::kernel::containment::Aim;
 use crate::kernel::event::ReadOutcome;
 use crate::kernel::incident::{IncidentId, IncidentState};
 use crate::kernel::rule::Response;
-use crate::kernel::stopping::Mode;
+use crate::kernel::stopping::{Mode, Stopping};
 use crate::kernel::time::Time;
 use crate::kernel::verdict::{Assurance, Verdict};
 
@@ -25,6 +25,7 @@ const COOLDOWN: Duration = Duration::from_secs(3_600);
 const KILLS_A_DAY: usize = 3;
 /// A tag of the bot's that verified this lately shows that its key is the right one.
 const TAG_WITHIN: Duration = Duration::from_secs(300);
+const BAD_TAGS: &str = "no tag of your bot has verified for some minutes: is its tag key the right one?";
 const BY_ITSELF: &str = "countersign, by itself";
 
 /// What acting alone rests on.
@@ -54,8 +55,10 @@ impl Kernel {
     fn leave_to_owner(&mut self, incident: IncidentId, why: &str) {
         let now = self.now();
         self.state.book.add_line(now, incident, format!("not killed by countersign itself: {why}"));
-        let unanswered = self.declared.stopping.as_ref().and_then(|stopping| stopping.freeze_unanswered);
-        self.wait_for_answer(incident, unanswered);
+        // A bot whose tags are all bad is asked about, and never stopped for it.
+        if why != BAD_TAGS {
+            self.wait_for_answer(incident, self.freeze_unanswered());
+        }
     }
 
     fn wait_for_answer(&mut self, incident: IncidentId, within: Option<Duration>) {
@@ -68,12 +71,37 @@ impl Kernel {
         }
     }
 
-    /// Nobody acknowledged it and nobody acted: what can be taken back is done.
+    /// Nobody acknowledged it and nobody acted: what can be taken back is done. What never leads to acting holds here as
+    /// well, and then the wait begins anew.
     pub(super) fn unanswered(&mut self, incident: IncidentId) {
-        let open = self.state.book.state_of(incident) == Some(IncidentState::Open);
-        if open && !self.is_containing() {
-            self.contain_alone(Aim::Freeze, incident);
+        if self.state.book.state_of(incident) != Some(IncidentState::Open) || self.is_containing() {
+            return;
         }
+        let sees = self.state.coverage.connections() > 0;
+        let may = sees && (!self.is_in_act_mode() || self.may_act_at_all().is_ok());
+        if may {
+            self.contain_alone(Aim::Freeze, incident);
+        } else {
+            self.wait_for_answer(incident, self.freeze_unanswered());
+        }
+    }
+
+    fn freeze_unanswered(&self) -> Option<Duration> {
+        self.declared.stopping.as_ref().and_then(|stopping| stopping.freeze_unanswered)
+    }
+
+    /// While the process was down nobody could answer.
+    pub(super) fn wait_for_answers_again(&mut self) {
+        let mut waiting = Vec::new();
+        self.state.timers.retain(|(_, timer)| match timer {
+            Timer::Unanswered(incident) => {
+                waiting.push(*incident);
+                false
+            }
+            _ => true,
+        });
+        let within = self.freeze_unanswered();
+        waiting.into_iter().for_each(|incident| self.wait_for_answer(incident, within));
     }
 
     pub(super) fn corroborate(&mut self, key: OrderKey, incident: IncidentId) {
@@ -125,31 +153,37 @@ impl Kernel {
         }
     }
 
-    fn may_act(&self, key: &OrderKey) -> Result<(), String> {
+    /// What holds for the account, whatever the order.
+    fn may_act_at_all(&self) -> Result<(), String> {
         let now = self.now();
-        let alone = &self.state.stop.alone;
         let coverage = &self.state.coverage;
-        let recent = |at: Option<Time>, within: Duration| at.is_some_and(|at| now.since(at) < within);
-        let Some(order) = self.state.blotter.orders.get(key).filter(|order| order.verdict.is_stranger()) else {
-            return Err("the order is no stranger's any more".to_owned());
-        };
         if coverage.connections() == 0 {
             return Err("the account cannot be seen now".to_owned());
         }
         if coverage.first_live.is_none_or(|first| now.since(first) < FIRST_DAY) {
             return Err("this is countersign's first day on the account".to_owned());
         }
-        if recent(alone.jumped_at, AFTER_JUMP) {
+        if self.state.stop.alone.jumped_at.is_some_and(|at| now.since(at) < AFTER_JUMP) {
             return Err("this machine's clock jumped a short while ago".to_owned());
         }
-        let tags_hold = recent(alone.tag_seen_at, TAG_WITHIN);
+        Ok(())
+    }
+
+    fn may_act(&self, key: &OrderKey) -> Result<(), String> {
+        let now = self.now();
+        let Some(order) = self.state.blotter.orders.get(key).filter(|order| order.verdict.is_stranger()) else {
+            return Err("the order is no stranger's any more".to_owned());
+        };
+        self.may_act_at_all()?;
+        let tags_hold = self.state.stop.alone.tag_seen_at.is_some_and(|at| now.since(at) < TAG_WITHIN);
         let spoke_since = self.state.bots.have_passed(order.first_seen);
         let by_tag = matches!(order.verdict, Verdict::Forged | Verdict::Unissued | Verdict::Unlogged);
         if by_tag && !tags_hold {
             // If every tag of a bot turns bad at once, its key was changed, not its orders.
-            return Err("no tag of your bot has verified for some minutes: is its tag key the right one?".to_owned());
+            return Err(BAD_TAGS.to_owned());
         }
-        if !tags_hold && !spoke_since {
+        // A tag of one bot says nothing of another's untagged word.
+        if !spoke_since && !(tags_hold && self.declared.tagged_only) {
             return Err("your bot's word is not shown to be getting through".to_owned());
         }
         Ok(())
@@ -167,7 +201,12 @@ impl Kernel {
         }
     }
 
-    fn acts_alone(&self) -> bool {
+    fn is_in_act_mode(&self) -> bool {
         self.declared.stopping.as_ref().is_some_and(|stopping| stopping.mode == Mode::Act)
+    }
+
+    fn acts_alone(&self) -> bool {
+        let alone = |stopping: &Stopping| stopping.mode == Mode::Act || stopping.freeze_unanswered.is_some();
+        self.declared.stopping.as_ref().is_some_and(alone)
     }
 }

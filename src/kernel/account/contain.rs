@@ -150,22 +150,28 @@ impl Kernel {
         let now = self.now();
         let stopping = self.may_stop()?.clone();
         let asked = Asked { aim, by: by.into(), incident };
+        // Whatever runs or was done goes on in the same value: a second one would not know what is under way, nor what a
+        // freeze took.
         match (&mut self.state.stop.containment, aim) {
-            (Some(running), Aim::Freeze) if running.is_running() && running.aim != Aim::Release => {
-                return Err(format!("the account is being contained already: {}", running.progress().word));
-            }
-            (Some(running), Aim::Kill) if running.is_running() && running.aim == Aim::Kill => {
-                return Err(format!("the account is being killed already: {}", running.progress().word));
-            }
-            (Some(running), Aim::Kill) if running.aim == Aim::Freeze => running.escalate(now, asked, &stopping),
-            (Some(running), Aim::Release) => running.release(now, &asked)?,
             (None, Aim::Release) => return Err("nothing was frozen".to_owned()),
+            (Some(known), Aim::Release) => known.release(now, &asked)?,
+            (Some(known), _) if known.is_running() && known.aim == aim => {
+                return Err(format!("that is being done already: {}", known.progress().word));
+            }
+            (Some(known), Aim::Freeze) if known.aim == Aim::Kill && known.is_over().is_none() => {
+                return Err(format!("the account is being killed, which is more: {}", known.progress().word));
+            }
+            (Some(known), _) if known.aim != Aim::Kill && known.is_of(&stopping) => {
+                known.take_up(now, asked, &stopping);
+            }
             (_, Aim::Freeze | Aim::Kill) => {
                 let containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
                 self.state.stop.containment = Some(Box::new(containment));
-                (self.state.stop.incident, self.state.stop.told_over) = (None, None);
+                self.state.stop.incident = None;
             }
         }
+        self.state.stop.told_over = None;
+        self.state.timers.retain(|(_, timer)| !matches!(timer, Timer::Unanswered(_)));
         self.place_containment(incident);
         Ok(())
     }
@@ -206,6 +212,7 @@ impl Kernel {
         if let Some(containment) = &mut self.state.stop.containment {
             containment.handle_restart(now);
         }
+        self.wait_for_answers_again();
         self.look_at_keys();
     }
 
@@ -279,7 +286,8 @@ impl Kernel {
         };
         if let Some(containment) = &mut self.state.stop.containment {
             let what = format!("order {} of {} is not your bot's", key.1, key.0);
-            containment.handle_foreign(now, order.created_at, &what);
+            // The venue's clock and ours, both: neither alone says that it came after.
+            containment.handle_foreign(now, order.created_at.min(order.first_seen), &what);
         }
     }
 
@@ -294,7 +302,8 @@ impl Kernel {
         if over.is_none_or(|over| over.is_some() && over == self.state.stop.told_over) {
             return;
         }
-        let Some(mut containment) = self.state.stop.containment.take() else { return };
+        // A copy, so that a fault in here loses no containment.
+        let Some(mut containment) = self.state.stop.containment.clone() else { return };
         let (now, seq) = self.moment();
         let mut standings: BTreeMap<OrderKey, Standing> = BTreeMap::new();
         if containment.is_running() {

@@ -13,6 +13,7 @@ const FREEZES_BEFORE_DELETE: u32 = 2;
 const LOOKS_BEFORE_DELETE: u32 = 2;
 /// What is to be given back must be known first, but not at any price.
 const LISTS_BEFORE_FREEZE: u32 = 2;
+const NO_SUCH_KEY: i64 = -2008;
 /// From one unclear or living answer to the next question.
 const PROBE_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -55,6 +56,8 @@ pub(super) struct KeyTask {
     pub delete: Tries,
     pub probe: Tries,
     looks: u32,
+    /// The rights that are being set are not none.
+    thaws: bool,
     /// A change may have happened: only a list that was asked for later tells.
     unsure: bool,
     changed_at: Time,
@@ -77,6 +80,7 @@ impl KeyTask {
             delete: Tries::default(),
             probe: Tries::default(),
             looks: 0,
+            thaws: false,
             unsure: false,
             changed_at: Time::EPOCH,
             last_probe: None,
@@ -187,12 +191,18 @@ impl KeyTask {
     /// What freezing or deleting came to. Returns what is worth a line.
     pub(super) fn changed(&mut self, now: Time, deletes: bool, outcome: &ActOutcome) -> Option<String> {
         self.changed_at = now;
+        // What may have been given back is not frozen, whatever it is to be by now.
+        let thawed = !deletes && self.thaws && self.goal != Goal::Thaw;
+        if thawed && !matches!(outcome, ActOutcome::Held { .. } | ActOutcome::Refused { .. }) {
+            self.frozen_at = None;
+            self.unsure = true;
+        }
         let tries = if deletes { &mut self.delete } else { &mut self.freeze };
         match outcome {
             ActOutcome::Done { .. } => {
-                tries.worked();
-                if self.goal == Goal::Thaw && !deletes {
-                    // The list tells whether they are the ones it had.
+                tries.answered();
+                if !deletes && std::mem::take(&mut self.thaws) {
+                    // The list tells whether they are the ones it had; meanwhile it is frozen by nobody's word.
                     self.unsure = true;
                     return Some(format!("key {}: it has its rights again, says the exchange", self.name));
                 }
@@ -239,6 +249,14 @@ impl KeyTask {
             self.delete.failed(now, "deleted, said the exchange, and its list still shows it");
         }
         match (row.rights.any(), self.frozen_at) {
+            (true, Some(_)) if self.goal == Goal::Thaw && Some(row.rights) != self.rights_before => {
+                self.freeze.failed(now, "its list shows other rights than it had");
+                None
+            }
+            (false, Some(_)) if self.goal == Goal::Thaw && !self.thaws && self.freeze != Tries::default() => {
+                self.freeze.failed(now, "given back, said the exchange, and its list shows no right");
+                None
+            }
             (true, Some(_)) if self.goal == Goal::Thaw => {
                 self.frozen_at = None;
                 self.freeze.worked();
@@ -283,13 +301,19 @@ impl KeyTask {
         let gone = self.listed == Listed::Absent || self.goal == Goal::ByHand;
         if alive {
             self.dead_at = None;
+            if self.listed == Listed::Absent && self.goal != Goal::ByHand {
+                // A list that hid a living key is no proof: it is frozen and deleted like any other.
+                (self.listed, self.unsure) = (Listed::NotRead, true);
+            }
             let first = self.shown_alive_at.is_none() || gone && self.goal == Goal::Delete;
             // A key that answers after its deletion was not dead when we looked from here, so the address counts.
             self.shown_alive_at.get_or_insert(now);
             return first.then(|| format!("key {}: alive when called from here: {told}", self.name));
         }
-        // By hand there is no list: without a living answer before, dead ones prove nothing.
-        let counts = self.goal != Goal::ByHand || self.shown_alive_at.is_some();
+        // By hand there is no list: it must have been alive here before, and the venue must say that it knows no such key.
+        // A key whose addresses were changed gets the other code as well.
+        let unknown = |answer: &ProbeAnswer| matches!(answer, ProbeAnswer::Dead { code: NO_SUCH_KEY });
+        let counts = self.goal != Goal::ByHand || self.shown_alive_at.is_some() && answers.iter().any(unknown);
         if dead && gone && counts && self.dead_at.is_none() {
             self.dead_at = Some(now);
             let weight = if self.is_probed() { "dead" } else { "answers as dead, and was never seen alive from here" };
@@ -298,16 +322,57 @@ impl KeyTask {
         None
     }
 
-    /// Says what it will get back, if anything was taken.
+    /// Says what it will get back, if anything was or is being taken.
     pub(super) fn release(&mut self) -> Option<String> {
-        let rights = self.rights_before.filter(|rights| rights.any())?;
-        if self.frozen_at.is_none() || self.listed != Listed::Shown || !matches!(self.goal, Goal::Freeze | Goal::Delete)
-        {
+        if !matches!(self.goal, Goal::Freeze | Goal::Delete) || self.listed == Listed::Absent {
             return None;
         }
+        let Some(rights) = self.rights_before.filter(|rights| rights.any()) else {
+            // Nothing was taken so far, and nothing is.
+            if self.frozen_at.is_none() && !self.freeze.under_way {
+                self.goal = Goal::Keep;
+            }
+            return None;
+        };
         self.goal = Goal::Thaw;
-        self.freeze = Tries::default();
+        self.unsure |= self.freeze.under_way;
+        if !self.freeze.under_way {
+            self.freeze = Tries::default();
+        }
         Some(format!("key {} gets back {rights}", self.name))
+    }
+
+    /// Frozen or deleted after all; what is being given back meanwhile counts as not frozen until a list tells.
+    pub(super) fn take_up(&mut self, goal: Goal) {
+        if self.goal == Goal::Thaw && (self.thaws || self.unsure) {
+            (self.frozen_at, self.unsure) = (None, true);
+        }
+        self.goal = goal;
+    }
+
+    pub(super) fn is_aimed_at(&self) -> bool {
+        matches!(self.goal, Goal::Freeze | Goal::Delete | Goal::Thaw)
+    }
+
+    pub(super) fn is_being_deleted(&self) -> bool {
+        self.goal == Goal::Delete && (self.delete.under_way || self.deleted_at.is_some() || self.delete.failures > 0)
+    }
+
+    /// It was to get something back, and is not there.
+    pub(super) fn is_lost(&self) -> bool {
+        self.goal == Goal::Thaw && self.listed == Listed::Absent
+    }
+
+    /// Somebody else traded. Where only probes speak, they were wrong: the address may have been shut out instead.
+    pub(super) fn doubt(&mut self) {
+        if self.goal == Goal::ByHand && self.dead_at.take().is_some() {
+            self.shown_alive_at = None;
+        }
+    }
+
+    pub(super) fn sets_rights(&mut self, rights: KeyRights) {
+        self.freeze.sent();
+        self.thaws = rights.any();
     }
 
     /// The process ended while requests were under way: they may have been done.

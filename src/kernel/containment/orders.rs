@@ -63,7 +63,11 @@ struct Cancel {
 
 impl OrdersTask {
     pub(super) fn next(&mut self, now: Time, standings: &BTreeMap<OrderKey, Standing>) -> Vec<Act> {
-        self.cancels.retain(|key, cancel| !cancel.gone || standings.contains_key(key));
+        // What is over, and what turned out to be the bot's while its cancel waited.
+        let cleared = |key: &OrderKey| standings.get(key).is_some_and(|standing| *standing != Standing::Cancel);
+        let waits = |cancel: &Cancel| !cancel.settled && !cancel.tries.under_way;
+        self.cancels
+            .retain(|key, cancel| (!cancel.gone || standings.contains_key(key)) && !(waits(cancel) && cleared(key)));
         for (key, standing) in standings {
             if *standing == Standing::Cancel && self.cancels.len() < CANCELS_MAX {
                 self.cancels.entry(key.clone()).or_default();

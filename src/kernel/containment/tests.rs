@@ -96,7 +96,9 @@ impl Venue {
             Act::Probe { key } => {
                 let lives = self.keys.contains_key(key) && self.reachable.contains(key);
                 let answer = if lives { ProbeAnswer::Alive { code: -1022 } } else { ProbeAnswer::Dead { code: -2015 } };
-                ActOutcome::Probed([answer.clone(), answer])
+                let known = self.keys.contains_key(key);
+                let first = if known { answer.clone() } else { ProbeAnswer::Dead { code: -2008 } };
+                ActOutcome::Probed([first, answer])
             }
             Act::OpenOrders => ActOutcome::Orders(Vec::new()),
             Act::CancelOrder { symbol, order_id } => match self.orders.remove(&(symbol.clone(), *order_id)) {
@@ -424,7 +426,7 @@ fn a_freeze_takes_every_right_and_nothing_else_and_can_become_a_kill() {
     assert!(!world.venue.can_trade(&key("bot")) && world.venue.orders.len() == 3 && world.venue.bot_runs);
     assert_eq!(world.venue.ledger.len(), 1);
     let asked = Asked { aim: Aim::Kill, by: "owner".into(), incident: None };
-    world.plan.escalate(world.now, asked, &stopping(Means::SubAccount));
+    world.plan.take_up(world.now, asked, &stopping(Means::SubAccount));
     world.run(Duration::from_secs(60));
     world.check_contained();
 }
@@ -447,6 +449,74 @@ fn a_release_gives_back_what_a_freeze_took_and_nothing_to_a_stranger() {
         assert_eq!(world.effects(Kind::Freeze), 3, "{:?}", world.venue.ledger);
         assert!(world.plan.release(world.now, &asked).is_err(), "there is nothing more to give back");
     }
+}
+
+#[test]
+fn a_freeze_in_the_middle_of_a_release_freezes_and_a_release_after_it_gives_the_same_rights_back() {
+    let asked = |aim| Asked { aim, by: "owner".into(), incident: None };
+    for steps in 0..12 {
+        let mut world = World::new(Aim::Freeze);
+        world.run(Duration::from_secs(60));
+        // The change that gives the rights back is slow: it lands after the second freeze was asked for.
+        let nth = world.calls[&Kind::Freeze] + 1;
+        world.faults.push((Kind::Freeze, nth, Fault::Slow));
+        world.plan.release(world.now, &asked(Aim::Release)).unwrap();
+        world.poll();
+        for _ in 0..steps {
+            if world.plan.is_running() {
+                world.step();
+            }
+        }
+        world.plan.take_up(world.now, asked(Aim::Freeze), &stopping(Means::SubAccount));
+        world.run(Duration::from_secs(120));
+        let told = format!("after {steps}: {:#?}", world.plan);
+        assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Frozen), "{told}");
+        assert!(!world.venue.can_trade(&key("bot")), "{told}");
+        world.plan.release(world.now, &asked(Aim::Release)).unwrap();
+        world.run(Duration::from_secs(120));
+        assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Released), "{:#?}", world.plan);
+        assert_eq!(world.venue.keys[&key("bot")].rights, RIGHTS);
+    }
+}
+
+/// Another sub-account's list: no key of ours is gone because it is not there, and no key there is a stranger's.
+#[test]
+fn a_list_without_our_own_key_is_not_this_accounts() {
+    for aim in [Aim::Freeze, Aim::Kill] {
+        let mut world = World::new(aim);
+        let others = KeyRow { key: key("other"), name: "other".into(), created_at: START, rights: RIGHTS };
+        world.venue.keys.retain(|print, _| *print == key("bot"));
+        world.venue.keys.insert(others.key.clone(), others);
+        world.run(Duration::from_secs(120));
+        assert!(world.plan.is_running(), "{:#?}", world.plan.progress());
+        assert!(world.venue.can_trade(&key("other")), "an innocent key was frozen");
+        let list = world.plan.steps().into_iter().find(|step| step.what.starts_with("freeze every key")).unwrap();
+        assert!(list.detail.unwrap().contains("does not show countersign's own watch key"));
+    }
+}
+
+#[test]
+fn an_order_that_the_bots_late_word_clears_is_not_cancelled_any_more() {
+    let mut world = World::new(Aim::Kill);
+    for id in 10..30 {
+        world.venue.orders.insert(order(id), Standing::Cancel);
+    }
+    world.poll();
+    // Eight cancels at once; this one waits for its turn.
+    world.venue.orders.insert(order(29), Standing::Spare);
+    world.run(Duration::from_secs(60));
+    assert!(world.venue.orders.contains_key(&order(29)), "{:?}", world.venue.ledger);
+    assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Contained), "{:#?}", world.plan.progress());
+}
+
+#[test]
+fn by_hand_a_key_whose_addresses_were_changed_is_not_dead() {
+    let mut world = World::by(Means::ByHand, Aim::Kill);
+    world.run(Duration::from_secs(30));
+    // Our address was shut out; the key lives on.
+    assert!(world.venue.reachable.remove(&key("bot")));
+    world.run(Duration::from_secs(300));
+    assert!(world.plan.is_running() && world.plan.blocked_at.is_none(), "{:#?}", world.plan.progress());
 }
 
 #[test]

@@ -50,11 +50,16 @@ impl Tries {
         *self = Self { not_before: at, ..Self::default() };
     }
 
-    /// What it would tell is wanted now; a rest after a failure, or a hold, is kept.
-    pub(super) fn again_at_once(&mut self) {
+    /// What it would tell is wanted at this time; a rest after a failure, or a hold, is kept.
+    pub(super) fn again_at_once(&mut self, at: Time) {
         if self.last.is_none() && !self.under_way {
-            self.not_before = Time::EPOCH;
+            self.not_before = self.not_before.min(at);
         }
+    }
+
+    /// Answered as done; a later reading tells whether it is so, and until then it counts neither way.
+    pub(super) fn answered(&mut self) {
+        self.under_way = false;
     }
 
     pub(super) fn failed(&mut self, now: Time, reason: &str) {
