@@ -223,7 +223,7 @@ impl Config {
     }
 
     pub fn parse(text: &str, folder: &Path) -> Result<Self, String> {
-        let raw: Raw = toml::from_str(text).map_err(|error| error.to_string())?;
+        let raw: Raw = toml::from_str(text).map_err(|error| located(text, &error))?;
         let account = raw.account;
         name(&account.name, "account.name")?;
         if raw.bots.is_empty() {
@@ -304,6 +304,14 @@ impl Config {
     pub fn intake_socket(&self) -> PathBuf {
         self.intake.socket.as_ref().map_or_else(|| self.data.join("intake.sock"), |path| self.folder.join(path))
     }
+}
+
+/// Where it is wrong and how, without the line itself: it may hold a secret that stands there by mistake.
+fn located(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    format!("line {line}, column {column}: {}", error.message())
 }
 
 /// An address of the wrong kind would be tried for ever.

@@ -26,6 +26,7 @@ use crate::kernel::command::Totp;
 use crate::kernel::containment::Aim;
 use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
+use crate::kernel::incident::{Notice, Priority};
 use crate::kernel::intent::{IntentBody, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot};
 use crate::kernel::report::Report;
@@ -224,6 +225,7 @@ impl Core {
                 Effect::Read(request) => outgoing.push(Outgoing::Read(EffectId { cause: seq, index }, request)),
                 Effect::Act(act) => outgoing.push(Outgoing::Act(EffectId { cause: seq, index }, act)),
                 Effect::Tell(notice) => {
+                    log(&notice);
                     if is_drill && notice.is_drill() {
                         self.hops.judged(&notice, self.shared.channels());
                         outgoing.push(Outgoing::Drilled);
@@ -400,7 +402,7 @@ impl Core {
             (None, _) => Totp::Absent,
             // An authenticator goes by the wall clock.
             (Some(code), Some(totp)) => totp.check(code, clock::wall()),
-            (Some(_), None) => Totp::Wrong,
+            (Some(_), None) => Totp::NotSetUp,
         }
     }
 
@@ -576,6 +578,18 @@ fn operators_answer(answer: &Answer) -> serde_json::Value {
         Answer::Refused { reason } => {
             refusal(reason, "`countersign incidents` and `status` show what there is to act on")
         }
+    }
+}
+
+/// For whoever reads the log alone: each critical incident once, and each step of a containment.
+fn log(notice: &Notice) {
+    let (account, incident) = (&notice.account, notice.incident);
+    if notice.priority == Priority::Critical && notice.revision == 1 {
+        tracing::warn!(%account, %incident, "CRITICAL: {}", notice.headline);
+    }
+    let steps = notice.contained.iter().flat_map(|contained| &contained.lines);
+    for step in steps.filter(|step| step.at == notice.updated_at) {
+        tracing::warn!(%account, %incident, "Containment: {}", step.text);
     }
 }
 

@@ -139,6 +139,9 @@ pub async fn run(
     let stopping = core.kernel.status().stopping;
     let core_ends = CancellationToken::new();
     let core = tokio::spawn(core.run(inputs, core_ends.clone()));
+    if config.telegram.is_none() && config.webhook.is_none() {
+        tracing::warn!("Alerts reach nobody: configure [telegram] or [webhook].");
+    }
     tracing::info!("Stopping a theft: {stopping}.");
     ready(&bound);
     let (ended, rest) = tasks.wait(doors.faults).await;

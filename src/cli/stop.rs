@@ -1,5 +1,6 @@
 //! `countersign freeze | kill | resume | containment`: the operator's commands, and how far what they began has come.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -132,6 +133,7 @@ impl Desk<'_> {
     /// Tells each new line as it comes, until the end.
     async fn follow(&self, out: &mut impl Write) -> anyhow::Result<u8> {
         let mut told = 0;
+        let mut waiting = BTreeSet::new();
         let follow = async {
             loop {
                 let progress = self.progress().await?.ok_or_else(|| anyhow!("nothing is being contained"))?;
@@ -139,6 +141,17 @@ impl Desk<'_> {
                     eprintln!("{} {}", line.at, line.text);
                 }
                 told = progress.lines.len();
+                for step in progress.steps.iter().filter(|step| !self.json && step.state != StepState::Proved) {
+                    let held_up = step.detail.as_ref().filter(|_| step.state != StepState::Waiting);
+                    let text = match held_up {
+                        Some(detail) => format!("  … {}: {detail}", step.what),
+                        None if step.what.starts_with("YOU ") => format!("  … {}", step.what),
+                        None => continue,
+                    };
+                    if waiting.insert(text.clone()) {
+                        eprintln!("{text}");
+                    }
+                }
                 if progress.end.is_some() {
                     return anyhow::Ok(progress);
                 }

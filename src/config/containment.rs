@@ -152,6 +152,9 @@ impl ContainmentTable {
         if self.mode != Mode::Watch && admin.is_none() && cancel.is_none() {
             return Err("containment.mode is not \"watch\", and no credential to act with is there\nhint: admin_key and admin_secret with sub_account, or cancel_key and cancel_secret, or mode = \"watch\"".to_owned());
         }
+        if self.mode != Mode::Watch && self.keys.is_empty() {
+            return Err("containment.mode is not \"watch\", and no [[containment.key]] is there\nhint: declare the bot's key (the key alone, not its secret), or nothing would be killed".to_owned());
+        }
         Ok(ContainmentConfig {
             mode: self.mode,
             quiet: seconds("containment.quiet_s", self.quiet_s, QUIET_S, QUIET_S_MAX)?,

@@ -34,6 +34,8 @@ impl Command {
 #[serde(tag = "totp", rename_all = "snake_case")]
 pub enum Totp {
     Absent,
+    /// There is nothing to check one against.
+    NotSetUp,
     Wrong,
     /// Right for this time step.
     Right {

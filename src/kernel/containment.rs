@@ -398,7 +398,13 @@ impl Containment {
         let name: String = row.name.chars().filter(|c| !c.is_control()).take(40).collect();
         let name = format!("{name:?} ({})", row.key);
         let age = if row.created_at >= self.started_at { ", newer than this containment" } else { "" };
-        self.say(now, format!("key {name} is not declared{age}: frozen, and yours to decide on"));
+        self.say(
+            now,
+            format!(
+                "key {name} is not declared{age}: frozen, and yours to decide on (kill … --key {} deletes it)",
+                row.key
+            ),
+        );
         self.keys.insert(row.key.clone(), KeyTask::new(&name, false, Goal::Freeze, None));
         self.blocked_at = None;
     }

@@ -9,6 +9,7 @@ use countersign::kernel::declared::Declared;
 use countersign::kernel::event::{
     Answer, Event, Fault, Issuer, OrderSnapshot, ReadOutcome, ReadRequest, TagCheck, Ticket,
 };
+use countersign::kernel::incident::{IncidentState, Priority};
 use countersign::kernel::order::OrderStatus;
 use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
 use countersign::kernel::time::Time;
@@ -366,6 +367,53 @@ fn nobody_answers_for_a_minute_and_the_keys_are_frozen() {
     desk.event(Event::Acknowledge { ticket: Ticket(1), by: "owner".into(), incident, shown: None });
     desk.wait_ms(120_000);
     assert_eq!(begins(&desk), "nothing");
+}
+
+#[test]
+fn guessed_passwords_lock_what_they_would_open_and_are_told() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(1_000);
+    let refused = |answer: Answer, part: &str| {
+        assert!(matches!(&answer, Answer::Refused { reason } if reason.contains(part)), "{answer:?}");
+    };
+    refused(stage.command(Command::Resume, Totp::NotSetUp), "no one-time passwords are set up");
+    for _ in 0..5 {
+        refused(stage.command(Command::Resume, Totp::Wrong), "is wrong");
+    }
+    refused(stage.command(Command::Resume, Totp::Right { step: 9 }), "none is taken before");
+    assert_eq!(stage.desk.incident("wrong_codes").priority, Priority::Critical);
+    // What narrows trust needs none, and goes on.
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.desk.wait_ms(3_600_000);
+    stage.run(20_000);
+    assert_eq!(stage.word(), "contained");
+}
+
+#[test]
+fn keys_that_a_kill_would_not_reach_are_told_before_it_is_needed() {
+    let mut desk = Desk::open_with(may_stop);
+    let look = |desk: &mut Desk, names: &[&str]| {
+        let place = desk.acts.iter().position(|(_, act)| *act == Act::ListKeys).expect("the list is looked at");
+        let (effect, _) = desk.acts.remove(place).unwrap();
+        let row = |name: &&str| KeyRow {
+            key: KeyPrint::of(name),
+            name: (*name).into(),
+            created_at: Time::EPOCH,
+            rights: KeyRights::NONE,
+        };
+        let outcome = ActOutcome::Keys(names.iter().map(row).collect());
+        desk.event(Event::Acted { effect, outcome });
+    };
+    look(&mut desk, &["watch", "cancel", "another"]);
+    let incident = desk.incident("keys_differ");
+    assert!(incident.priority == Priority::Critical && incident.lines[0].text.contains("does not show: bot"));
+    desk.wait_ms(3_600_000);
+    look(&mut desk, &["watch", "cancel", "bot"]);
+    assert_eq!(desk.incident("keys_differ").state, IncidentState::Ended);
+    desk.wait_ms(3_600_000);
+    look(&mut desk, &["watch", "cancel", "bot", "another"]);
+    assert!(desk.told.iter().any(|notice| notice.lines.iter().any(|line| line.text.contains("nobody declared"))));
 }
 
 #[test]

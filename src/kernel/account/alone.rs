@@ -92,16 +92,14 @@ impl Kernel {
 
     /// While the process was down nobody could answer.
     pub(super) fn wait_for_answers_again(&mut self) {
-        let mut waiting = Vec::new();
-        self.state.timers.retain(|(_, timer)| match timer {
-            Timer::Unanswered(incident) => {
-                waiting.push(*incident);
-                false
-            }
-            _ => true,
-        });
+        let unanswered = |(_, timer): &(Time, Timer)| matches!(timer, Timer::Unanswered(_));
+        let waiting: Vec<(Time, Timer)> = self.state.timers.extract_if(.., unanswered).collect();
         let within = self.freeze_unanswered();
-        waiting.into_iter().for_each(|incident| self.wait_for_answer(incident, within));
+        for (_, timer) in waiting {
+            if let Timer::Unanswered(incident) = timer {
+                self.wait_for_answer(incident, within);
+            }
+        }
     }
 
     pub(super) fn corroborate(&mut self, key: OrderKey, incident: IncidentId) {
@@ -183,7 +181,8 @@ impl Kernel {
             return Err(BAD_TAGS.to_owned());
         }
         // A tag of one bot says nothing of another's untagged word.
-        if !spoke_since && !(tags_hold && self.declared.tagged_only) {
+        let shown = spoke_since || tags_hold && self.declared.tagged_only;
+        if !shown {
             return Err("your bot's word is not shown to be getting through".to_owned());
         }
         Ok(())

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::account::alone::Alone;
 use crate::kernel::account::{Kernel, Timer};
-use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::command::{Command, Totp};
 use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
@@ -15,7 +15,7 @@ use crate::kernel::event::{Answer, Effect, EffectId, Ticket};
 use crate::kernel::incident::{Contained, IncidentId, Priority};
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
-use crate::kernel::stopping::{KeyRole, Means, Mode, Stopping};
+use crate::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
 use crate::kernel::time::Time;
 use crate::kernel::verdict::Verdict;
 
@@ -25,6 +25,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 const POLL_GAP: Duration = Duration::from_millis(100);
 /// Shown on the card; all of them stand in `countersign containment`.
 const LINES_ON_CARD: usize = 12;
+
+/// Three of a million codes are right at a time: five guesses an hour find none.
+const WRONG_CODES_MAX: usize = 5;
+const LOCKED_FOR: Duration = Duration::from_secs(3_600);
+const GUESSED: &[&str] = &[
+    "Whoever tried can reach the operator's socket or the paired chat: look at who is logged in on this host.",
+    "A freeze or a kill needs no password and works as before.",
+];
+const NOT_LISTED: &[&str] = &[
+    "Compare sub_account, the cancel key and every [[containment.key]] with the exchange's page: a kill would not reach them.",
+];
 
 const HEADLINE: &str = "The account is being contained";
 const AFTER_A_KILL: &[&str] = &[
@@ -56,6 +67,12 @@ pub struct Stop {
     /// The last time step of a one-time password that was taken: each counts once.
     #[serde(default)]
     totp_step: u64,
+    /// When wrong ones came, within the last hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    wrong_codes: Vec<Time>,
+    /// The list that shows whether the declared keys are there, while nothing is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list_look: Option<EffectId>,
     #[serde(default)]
     pub(super) alone: Alone,
 }
@@ -104,8 +121,12 @@ impl Kernel {
                 }
             },
         };
+        let means = match self.declared.stopping.as_ref().map(|stopping| stopping.mode) {
+            Some(Mode::Act) => format!("{means}; by itself too, within bounds, and not on its first day"),
+            Some(Mode::Ask | Mode::Watch) | None => means.to_owned(),
+        };
         let last = self.state.stop.containment.as_ref().map(|containment| containment.progress().word);
-        last.map_or_else(|| means.to_owned(), |word| format!("{means}; last containment: {word}"))
+        last.map_or_else(|| means.clone(), |word| format!("{means}; last containment: {word}"))
     }
 
     pub(super) fn command(
@@ -135,13 +156,31 @@ impl Kernel {
         if !command.needs_totp() {
             return Ok(());
         }
+        let now = self.now();
+        let wrong = &mut self.state.stop.wrong_codes;
+        wrong.retain(|at| now.since(*at) < LOCKED_FOR);
+        if wrong.len() >= WRONG_CODES_MAX {
+            let until = wrong.first().map_or(now, |first| *first + LOCKED_FOR);
+            return Err(format!("too many one-time passwords were wrong: none is taken before {until} UTC"));
+        }
         match totp {
             Totp::Right { step } if step > self.state.stop.totp_step => {
                 self.state.stop.totp_step = step;
                 Ok(())
             }
             Totp::Right { .. } => Err("this one-time password was used already: wait for the next one".to_owned()),
-            Totp::Wrong => Err("the one-time password is wrong".to_owned()),
+            Totp::Wrong => {
+                wrong.push(now);
+                if wrong.len() == WRONG_CODES_MAX {
+                    let line = format!("{WRONG_CODES_MAX} wrong ones within an hour: none is taken for a while");
+                    let headline = "Somebody guesses one-time passwords";
+                    self.built_in("wrong_codes", Cause::Watcher, "codes", Priority::Critical, headline, line, GUESSED);
+                }
+                Err("the one-time password is wrong".to_owned())
+            }
+            Totp::NotSetUp => Err("no one-time passwords are set up: `countersign secret totp NAME`, then totp = \
+                                   \"vault:NAME\" under [operators]"
+                .to_owned()),
             Totp::Absent => Err("this needs a one-time password".to_owned()),
         }
     }
@@ -203,6 +242,7 @@ impl Kernel {
     pub(super) fn restart_containment(&mut self) {
         let now = self.now();
         self.state.stop.looks.clear();
+        self.state.stop.list_look = None;
         let of_today = |containment: &Containment| {
             self.declared.stopping.as_ref().is_some_and(|stopping| containment.is_of(stopping))
         };
@@ -222,10 +262,12 @@ impl Kernel {
         let Ok(stopping) = self.may_stop() else { return };
         let bots = stopping.keys.iter().filter(|key| key.role == KeyRole::Bot);
         let prints: Vec<KeyPrint> = bots.map(|key| key.print.clone()).collect();
+        let lists = stopping.means == Means::SubAccount;
         for key in prints {
             let effect = self.act(Act::Probe { key: key.clone() });
             self.state.stop.looks.insert(effect, key);
         }
+        self.state.stop.list_look = lists.then(|| self.act(Act::ListKeys));
         self.set_timer(LOOK_EVERY, Timer::LookAtKeys);
     }
 
@@ -235,8 +277,47 @@ impl Kernel {
         EffectId { cause: self.state.now.seq, index }
     }
 
+    /// A kill that aims at the wrong account, or at a key that is not there, is to be known before it is needed.
+    fn compare_keys(&mut self, rows: &[KeyRow]) {
+        // After a kill the bot's key is missing on purpose, until another one is declared.
+        if self.state.stop.containment.as_ref().is_some_and(|known| known.aim == Aim::Kill) {
+            return;
+        }
+        let Some(stopping) = &self.declared.stopping else { return };
+        let is_shown = |key: &&DeclaredKey| rows.iter().any(|row| row.key == key.print);
+        let missing: Vec<&str> = stopping.keys.iter().filter(|key| !is_shown(key)).map(|key| &*key.name).collect();
+        let is_declared = |row: &&KeyRow| stopping.keys.iter().any(|key| key.print == row.key);
+        let more: Vec<String> = rows
+            .iter()
+            .filter(|row| !is_declared(row))
+            .take(5)
+            .map(|row| format!("{:.40?} ({})", row.name, row.key))
+            .collect();
+        let now = self.now();
+        if missing.is_empty() && more.is_empty() {
+            let line = "the exchange's list shows the declared keys, and no other".to_owned();
+            return self.state.book.end(now, Cause::Credential, "list", line);
+        }
+        let line = match (missing.is_empty(), more.is_empty()) {
+            (false, _) => format!("the sub-account's list does not show: {}", missing.join(", ")),
+            (true, _) => format!("the sub-account's list shows keys that nobody declared: {}", more.join(", ")),
+        };
+        let priority = if missing.is_empty() { Priority::Warning } else { Priority::Critical };
+        let headline = "The exchange's keys are not the declared ones";
+        self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, NOT_LISTED);
+    }
+
     pub(super) fn acted(&mut self, effect: EffectId, outcome: &ActOutcome) {
         let now = self.now();
+        if self.state.stop.list_look.take_if(|look| *look == effect).is_some() {
+            // What could not be read is asked again in an hour; the check of the admin key says that it failed.
+            if let ActOutcome::Keys(rows) = outcome
+                && !self.is_containing()
+            {
+                self.compare_keys(rows);
+            }
+            return;
+        }
         if let Some(key) = self.state.stop.looks.remove(&effect) {
             let answered = |answer: &ProbeAnswer| matches!(answer, ProbeAnswer::Alive { .. });
             if matches!(outcome, ActOutcome::Probed(answers) if answers.iter().any(answered)) {

@@ -28,6 +28,9 @@ const BLIND_ADVICE: &[&str] = &[
     "Until sight comes back, look at the account's open orders and trades yourself.",
     "Look at the network of countersign's host, and whether the watch key still works.",
 ];
+const BAD_SIGNATURE: i64 = -1022;
+const SECRET_ADVICE: &[&str] =
+    &["The secret does not belong to the key: look at api_key and api_secret under [account]."];
 const KEY_ADVICE: &[&str] = &[
     "If you did not change or delete the watch key: somebody with your web login may have. Log in and look now.",
     "Trading keys without an IP list expire by themselves: make a new reading key with an IP list.",
@@ -218,7 +221,8 @@ impl Kernel {
             FeedChange::KeyRefused { code, message } => {
                 let headline = "The exchange refuses countersign's watch key";
                 let line = format!("{code}: {message}");
-                self.built_in("key_refused", Cause::KeyRefused, "", Priority::Critical, headline, line, KEY_ADVICE);
+                let advice = if code == BAD_SIGNATURE { SECRET_ADVICE } else { KEY_ADVICE };
+                self.built_in("key_refused", Cause::KeyRefused, "", Priority::Critical, headline, line, advice);
             }
         }
     }

@@ -26,8 +26,8 @@ const STRANGER_ADVICE: &[&str] = &[
 ];
 /// Where countersign has the means to do the first two of these itself.
 const STOPPABLE_ADVICE: &[&str] = &[
-    "Stop it: `countersign kill` with this account's name deletes the bot's key, cancels strangers' orders, and proves it; \
-     `--plan` shows the steps first. `countersign freeze` can be taken back.",
+    "Stop it: `countersign kill` with this account's name. `--plan` shows the steps, and does nothing.",
+    "Not sure? `countersign freeze` takes the keys' rights, and `resume` gives them back.",
     "If you do not know how the key leaked, change password and 2FA, and look at withdrawals and transfers.",
 ];
 const STRANGER_LIMITS: &[&str] = &["The exchange does not say which key or address placed an order."];

@@ -192,8 +192,11 @@ impl Kernel {
         let target = match &terms.target {
             Target::Client(id) => Some(id.clone()),
             Target::Order(id) => {
-                let order = self.state.blotter.orders.get(&(terms.symbol.clone(), *id));
-                order.map(|order| order.placed.client_order_id.clone())
+                let key = (terms.symbol.clone(), *id);
+                let shown = self.state.blotter.orders.get(&key).map(|order| order.placed.client_order_id.clone());
+                // Not shown yet: the bot may have said that the venue took it under this number.
+                let accepted = || self.state.blotter.accepted_placement(&key)?.1.announced.own_id().cloned();
+                shown.or_else(accepted)
             }
             Target::All => None,
         };

@@ -60,6 +60,8 @@ pub(super) struct KeyTask {
     thaws: bool,
     /// A change may have happened: only a list that was asked for later tells.
     unsure: bool,
+    /// A list is wanted, and nothing waits for it.
+    curious: bool,
     changed_at: Time,
     pub last_probe: Option<Box<str>>,
 }
@@ -82,6 +84,7 @@ impl KeyTask {
             looks: 0,
             thaws: false,
             unsure: false,
+            curious: false,
             changed_at: Time::EPOCH,
             last_probe: None,
         }
@@ -118,7 +121,7 @@ impl KeyTask {
 
     pub(super) fn wants_list(&self) -> bool {
         let deleted_and_unread = self.deleted_at.is_some() && self.listed != Listed::Absent;
-        self.goal != Goal::ByHand && (self.unsure || deleted_and_unread)
+        self.goal != Goal::ByHand && (self.unsure || self.curious || deleted_and_unread)
     }
 
     pub(super) fn next(&self, now: Time, key: &KeyPrint, lists_failed: u32) -> Vec<Act> {
@@ -126,7 +129,7 @@ impl KeyTask {
         match self.goal {
             Goal::Keep => return acts,
             Goal::ByHand => {}
-            Goal::Thaw if self.unsure || self.listed == Listed::Absent => {}
+            Goal::Thaw if self.is_unsure(lists_failed) || self.listed == Listed::Absent => {}
             Goal::Thaw => {
                 if let Some(rights) =
                     self.rights_before.filter(|_| self.frozen_at.is_some() && self.freeze.is_ready(now))
@@ -134,7 +137,7 @@ impl KeyTask {
                     acts.push(Act::SetRights { key: key.clone(), rights });
                 }
             }
-            Goal::Freeze | Goal::Delete if self.unsure || self.listed == Listed::Absent => {}
+            Goal::Freeze | Goal::Delete if self.is_unsure(lists_failed) || self.listed == Listed::Absent => {}
             Goal::Freeze | Goal::Delete => {
                 if self.may_freeze(lists_failed) && self.freeze.is_ready(now) {
                     acts.push(Act::SetRights { key: key.clone(), rights: KeyRights::NONE });
@@ -148,6 +151,12 @@ impl KeyTask {
             acts.push(Act::Probe { key: key.clone() });
         }
         acts
+    }
+
+    /// Asked for and not known to be done. If no list can be read, it is asked for again: freezing or deleting a second time
+    /// changes nothing, and waiting would.
+    fn is_unsure(&self, lists_failed: u32) -> bool {
+        self.unsure && (lists_failed < LISTS_BEFORE_FREEZE || self.goal == Goal::Thaw)
     }
 
     fn may_freeze(&self, lists_failed: u32) -> bool {
@@ -178,7 +187,7 @@ impl KeyTask {
         if self.goal == Goal::Keep {
             return None;
         }
-        let present = self.listed != Listed::Absent && !self.unsure && self.goal != Goal::ByHand;
+        let present = self.listed != Listed::Absent && !self.is_unsure(lists_failed) && self.goal != Goal::ByHand;
         let freeze =
             present && if self.goal == Goal::Thaw { self.frozen_at.is_some() } else { self.may_freeze(lists_failed) };
         let delete = present && self.may_delete();
@@ -212,10 +221,10 @@ impl KeyTask {
                 return Some(format!("key {}: {what}", self.name));
             }
             ActOutcome::Held { until, reason } => tries.held(*until, reason),
+            // Not done, says the venue; a list may show why, and nothing waits for it.
             ActOutcome::Refused { code, reason } => {
                 tries.failed(now, &format!("refused ({code}): {reason}"));
-                // It may be gone already.
-                self.unsure = true;
+                self.curious = true;
             }
             ActOutcome::Unknown { reason } => {
                 tries.failed(now, reason);
@@ -239,7 +248,7 @@ impl KeyTask {
         if asked_at < self.changed_at || in_between {
             return None;
         }
-        self.unsure = false;
+        (self.unsure, self.curious) = (false, false);
         let before = std::mem::replace(&mut self.listed, if row.is_some() { Listed::Shown } else { Listed::Absent });
         let Some(row) = row else {
             let gone = before != Listed::Absent && self.goal != Goal::Keep;

@@ -341,7 +341,7 @@ impl Shared {
                 self.answer(now, chat, "The one-time password is wrong. Nothing was done.");
                 self.report_refused_resume(now, &account, &by(user), "the one-time password is wrong");
             }
-            Some(totp @ Totp::Right { .. }) => {
+            Some(totp @ (Totp::Right { .. } | Totp::NotSetUp)) => {
                 let said = Said { account, command: Command::Resume, by: by(user), why, chat: Some(chat) };
                 effects.push(SharedEffect::Command { incident: None, totp, said });
             }
