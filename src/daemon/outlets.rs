@@ -1,8 +1,10 @@
 //! The tasks at the daemon's edge: they carry values between a socket and a queue, and choose nothing.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +94,10 @@ pub(super) fn acts_task(
             while under_way.try_join_next().is_some() {}
             let (outlet, outcomes, clock) = (Arc::clone(&outlet), outcomes.clone(), Arc::clone(&clock));
             under_way.spawn(async move {
-                let outcome = outlet.act(&act, &|| clock.now()).await;
+                let done = AssertUnwindSafe(async { outlet.act(&act, &|| clock.now()).await }).catch_unwind().await;
+                // Without a word on it the containment would wait for ever.
+                let outcome =
+                    done.unwrap_or_else(|_| ActOutcome::Unknown { reason: "countersign failed in it".into() });
                 outcomes.send((effect, outcome)).await.is_ok()
             });
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::arms::{Said, WITHIN, lines};
 use crate::support::bot_api::{BotApi, Misbehaviour};
 use crate::support::journal;
-use crate::support::python::skip;
+use crate::support::python::not_permitted;
 use crate::support::stage::{Daemon, Stage};
 use crate::support::tap::Tap;
 use crate::{Bot, armed, bot_with_an_order, check_contained, check_ledger, until_strangers};
@@ -153,7 +153,7 @@ async fn is_found(daemon: &Daemon) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_fail_delay_no_kill() {
     if !may_mount().await {
-        return skip("no mount namespace may be made here");
+        return not_permitted("no mount namespace may be made here");
     }
     let stage = armed(7, None).await;
     let tap = Tap::start(stage.exchange).await;

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use serde_json::Value;
 
-use crate::support::python::skip;
+use crate::support::python::not_permitted;
 use crate::support::stage::{Daemon, Stage};
 use crate::{BOT, still};
 
@@ -19,7 +19,7 @@ async fn a_watcher_holds_no_secret_that_can_act() {
         stage.until_proved().await;
         let memory = match Memory::of(&daemon) {
             Ok(memory) => memory,
-            Err(error) => return skip(&format!("a daemon's memory may not be read here: {error}")),
+            Err(error) => return not_permitted(&format!("a daemon's memory may not be read here: {error}")),
         };
         let (watch, admin, cancel) = (stage.key("watch"), stage.key("admin"), stage.key("cancel"));
         assert!(memory.holds(&watch.secret), "{mode}: the secret that reads is in use, so it must be found");
