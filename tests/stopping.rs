@@ -7,6 +7,8 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "a test plays the outside's part: it spawns, and reads the clock")]
 
+#[path = "stopping/alone.rs"]
+mod alone;
 #[path = "stopping/budget.rs"]
 mod budget;
 #[path = "stopping/crash.rs"]
