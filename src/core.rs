@@ -521,10 +521,7 @@ impl Core {
             Show::Incidents => crate::words::incidents(&self.kernel.notices()),
             Show::Plan => match self.kernel.progress().filter(|progress| progress.end.is_none()) {
                 Some(running) => crate::words::containment(&running),
-                None => self
-                    .kernel
-                    .preview(Aim::Kill)
-                    .map_or_else(|by_hand| by_hand, |plan| crate::words::containment(&plan)),
+                None => self.kernel.preview(Aim::Kill).map_or_else(|by_hand| by_hand, |plan| crate::words::plan(&plan)),
             },
         }
     }

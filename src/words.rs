@@ -95,12 +95,25 @@ fn exception_told(exception: &ExceptionStatus) -> String {
     format!("{name}: {rule}{of}, for {owner}, {until} {expires}; {used}; findings {findings}")
 }
 
-/// The plan before, during and after it runs.
+/// What would be done, before anybody asks for it.
+pub fn plan(progress: &Progress) -> String {
+    format!("What would be done; nothing is done yet.\n{}", steps(progress))
+}
+
+/// How far it is, and how it ended.
 pub fn containment(progress: &Progress) -> String {
     let seconds = |ms: Option<i64>| {
         ms.map_or_else(|| "not yet".to_owned(), |ms| format!("after {}.{:03} s", ms / 1_000, ms % 1_000))
     };
     let mut text = format!("{}, asked for by {}\n", progress.word.to_uppercase(), progress.asked_by);
+    text.push_str(&steps(progress));
+    say(&mut text, format_args!("new orders blocked: {}\n", seconds(progress.blocked_ms)));
+    say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
+    text
+}
+
+fn steps(progress: &Progress) -> String {
+    let mut text = String::new();
     for (number, step) in (1..).zip(&progress.steps) {
         let state = match step.state {
             StepState::Waiting => "waits",
@@ -116,8 +129,6 @@ pub fn containment(progress: &Progress) -> String {
             say(&mut text, format_args!("     until then: {}\n", step.on_failure));
         }
     }
-    say(&mut text, format_args!("new orders blocked: {}\n", seconds(progress.blocked_ms)));
-    say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
     text
 }
 

@@ -448,7 +448,9 @@ async fn credentials_are_looked_at() {
         assert!(faults.contains(expected) && faults.is_empty() == expected.is_empty(), "{role:?} {key}: {faults}");
     }
     let nobody = ApiCredential::new("nobody".into(), "secret".into()).unwrap();
-    assert!(outlet.restrictions(&nobody, &clock).await.unwrap_err().contains("refused with code"));
+    let gone = outlet.check(CredentialRole::Cancel, &nobody, &clock).await;
+    let CredentialOutcome::Wrong { faults } = &gone else { panic!("no such key: {gone:?}") };
+    assert!(told(faults).contains("the cancel key is not known to the exchange (-2008)"), "{faults:?}");
 }
 
 fn told(faults: &[CredentialFault]) -> String {

@@ -35,7 +35,7 @@ pub fn verify(file: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<u
             writeln!(out, "{}", json!({ "ok": false, "error": error.to_string() }))?;
             return Ok(1);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(anyhow::Error::new(error).context(file.display().to_string())),
     };
     if json {
         let chains: Vec<_> =

@@ -112,7 +112,10 @@ impl Desk<'_> {
             let answer = ask(self.socket, &OperatorCommand::Plan { aim }).await?;
             let plan: Progress = serde_json::from_value(answer["plan"].clone())?;
             if args.plan {
-                self.print(Some(&plan), out)?;
+                match self.json {
+                    true => writeln!(out, "{}", serde_json::to_string(&plan)?)?,
+                    false => write!(out, "{}", words::plan(&plan))?,
+                }
                 return Ok(0);
             }
             confirm(&args.account, &plan)?;
@@ -190,7 +193,7 @@ fn confirm(account: &str, plan: &Progress) -> anyhow::Result<()> {
     if !std::io::stdin().is_terminal() {
         return Err(anyhow!("nobody is there to say that this is meant\nhint: --yes says so, --plan only shows it"));
     }
-    eprint!("{}Type the account's name to do this: ", words::containment(plan));
+    eprint!("{}Type the account's name to do this: ", words::plan(plan));
     let mut typed = String::new();
     std::io::stdin().read_line(&mut typed)?;
     if typed.trim() == account { Ok(()) } else { Err(anyhow!("nothing was done")) }

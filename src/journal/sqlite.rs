@@ -30,7 +30,7 @@ pub enum JournalError {
          hint: run the countersign that wrote it, or begin with another `data` folder"
     )]
     Version { seq: u64, found: i64 },
-    #[error("the journal could not be read: {0}")]
+    #[error("the journal could not be read: {0}\nhint: is it a journal of countersign's, and whole?")]
     Read(#[from] rusqlite::Error),
     #[error("the broken journal {} cannot be set aside: {source}\nhint: move it away by hand, and keep it", path.display())]
     SetAside { path: PathBuf, source: std::io::Error },

@@ -194,11 +194,10 @@ impl ContainmentOutlet {
         &self,
         credential: &ApiCredential,
         clock: &(impl Fn() -> Time + Sync),
-    ) -> Result<Restrictions, String> {
+    ) -> Result<Restrictions, ActOutcome> {
         let call = Call::restrictions();
-        let answer = self.ask(Kind::Upkeep, &call, With::Signed(credential), clock).await.map_err(|why| words(&why))?;
-        let body = body(answer).map_err(|why| words(&why))?;
-        restrictions::restrictions(&body).map_err(|kept| format!("the answer cannot be read: {kept}"))
+        let answer = self.ask(Kind::Upkeep, &call, With::Signed(credential), clock).await?;
+        restrictions::restrictions(&body(answer)?).map_err(unreadable)
     }
 
     /// Whether one of our own keys may be used, by the venue's word. A wrong one is used no more until it is found fine;
@@ -209,11 +208,12 @@ impl ContainmentOutlet {
         credential: &ApiCredential,
         clock: &(impl Fn() -> Time + Sync),
     ) -> CredentialOutcome {
-        let told = match self.restrictions(credential, clock).await {
-            Ok(told) => told,
-            Err(reason) => return CredentialOutcome::Unknown { reason: reason.into() },
+        let checked = match self.restrictions(credential, clock).await {
+            Ok(told) => restrictions::check(role, &told),
+            Err(ActOutcome::Refused { code: restrictions::NO_SUCH_KEY, .. }) => Err(restrictions::gone(role)),
+            Err(why) => return CredentialOutcome::Unknown { reason: words(&why).into() },
         };
-        match restrictions::check(role, &told) {
+        match checked {
             Ok(()) => {
                 self.state().refused.remove(&role);
                 CredentialOutcome::Fine

@@ -49,7 +49,9 @@ impl OneTimePasswords {
     pub fn qr_code(&self) -> Result<String, OneTimeError> {
         let url = self.0.to_url().map_err(|error| OneTimeError::Shown(error.to_string()))?;
         let code = QrCode::new(url.as_bytes()).map_err(|error| OneTimeError::Shown(error.to_string()))?;
-        Ok(code.render::<unicode::Dense1x2>().build())
+        // Most terminals are dark: what is drawn there is light, and a code must be dark on light to be read.
+        let (dark, light) = (unicode::Dense1x2::Light, unicode::Dense1x2::Dark);
+        Ok(code.render::<unicode::Dense1x2>().dark_color(dark).light_color(light).build())
     }
 }
 

@@ -64,6 +64,16 @@ fn is_known(name: &str) -> bool {
     [READING, WITHDRAWALS, SPOT].contains(&name) || others.any(|known| known == name)
 }
 
+/// What the venue answers to a key that it does not have; other refusals may be of an address or a clock.
+pub const NO_SUCH_KEY: i64 = -2008;
+
+/// The fault of a key that is not there.
+#[must_use]
+pub fn gone(role: CredentialRole) -> Vec<CredentialFault> {
+    let fault = format!("the {role} key is not known to the exchange ({NO_SUCH_KEY}): it was deleted, or mistyped");
+    vec![CredentialFault { fault: fault.into(), step: "make a new one, put it into the vault, and start again".into() }]
+}
+
 /// Each fault with the step that mends it.
 pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Vec<CredentialFault>> {
     let may = |right: &str| restrictions.granted.iter().any(|granted| **granted == *right);
