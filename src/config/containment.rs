@@ -54,6 +54,9 @@ pub(super) struct ContainmentTable {
 struct KeyTable {
     name: String,
     api_key: Reference,
+    /// A throw-away key, for `drill --kill`.
+    #[serde(default)]
+    drill: bool,
 }
 
 /// One of four ways, and what belongs to it.
@@ -85,8 +88,15 @@ pub struct ContainmentConfig {
     sub_account: Option<Box<str>>,
     admin: Option<CredentialPlace>,
     cancel: Option<CredentialPlace>,
-    keys: Vec<(Box<str>, Reference)>,
+    keys: Vec<KeyPlace>,
     stops: Vec<(Box<str>, StopWay)>,
+}
+
+#[derive(Debug)]
+struct KeyPlace {
+    name: Box<str>,
+    api_key: Reference,
+    role: KeyRole,
 }
 
 #[derive(Debug)]
@@ -152,7 +162,7 @@ impl ContainmentTable {
         if self.mode != Mode::Watch && admin.is_none() && cancel.is_none() {
             return Err("containment.mode is not \"watch\", and no credential to act with is there\nhint: admin_key and admin_secret with sub_account, or cancel_key and cancel_secret, or mode = \"watch\"".to_owned());
         }
-        if self.mode != Mode::Watch && self.keys.is_empty() {
+        if self.mode != Mode::Watch && self.keys.iter().all(|key| key.drill) {
             return Err("containment.mode is not \"watch\", and no [[containment.key]] is there\nhint: declare the bot's key (the key alone, not its secret), or nothing would be killed".to_owned());
         }
         Ok(ContainmentConfig {
@@ -196,11 +206,14 @@ fn checked_email(email: &str) -> Result<Box<str>, String> {
     ))
 }
 
-fn checked_keys(tables: Vec<KeyTable>) -> Result<Vec<(Box<str>, Reference)>, String> {
+fn checked_keys(tables: Vec<KeyTable>) -> Result<Vec<KeyPlace>, String> {
     if tables.len() > KEYS_MAX {
         return Err(format!("more than {KEYS_MAX} [[containment.key]] stand there"));
     }
-    let mut keys: Vec<(Box<str>, Reference)> = Vec::with_capacity(tables.len());
+    if tables.iter().filter(|table| table.drill).count() > 1 {
+        return Err("more than one [[containment.key]] has drill = true\nhint: one throw-away key is enough; a drill uses it up".to_owned());
+    }
+    let mut keys: Vec<KeyPlace> = Vec::with_capacity(tables.len());
     for table in tables {
         name(&table.name, "containment.key.name")?;
         if OWN_KEYS.contains(&table.name.as_str()) {
@@ -209,13 +222,14 @@ fn checked_keys(tables: Vec<KeyTable>) -> Result<Vec<(Box<str>, Reference)>, Str
                 table.name
             ));
         }
-        if keys.iter().any(|(other, _)| **other == *table.name) {
+        if keys.iter().any(|other| *other.name == *table.name) {
             return Err(format!(
                 "two [[containment.key]] are called {:?}\nhint: the name stands in the plan; give each its own",
                 table.name
             ));
         }
-        keys.push((table.name.into(), table.api_key));
+        let role = if table.drill { KeyRole::Drill } else { KeyRole::Bot };
+        keys.push(KeyPlace { name: table.name.into(), api_key: table.api_key, role });
     }
     Ok(keys)
 }
@@ -342,8 +356,8 @@ impl ContainmentConfig {
             loaded.declare("cancel", key.clone(), KeyRole::Cancel)?;
             loaded.parts.cancel = Some(place.credential("cancel", key, secrets)?);
         }
-        for (name, reference) in &self.keys {
-            loaded.declare(name, secrets.load(reference)?, KeyRole::Bot)?;
+        for key in &self.keys {
+            loaded.declare(&key.name, secrets.load(&key.api_key)?, key.role)?;
         }
         if let Some(place) = &self.admin {
             let key = secrets.load(&place.key)?;

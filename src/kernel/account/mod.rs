@@ -18,6 +18,7 @@ mod alone;
 mod exceptions;
 mod credentials;
 mod drill;
+mod rehearsal;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,6 +144,8 @@ enum Timer {
     /// One of countersign's own keys should have been checked by now.
     Credential(CredentialRole),
     DrillEnds,
+    /// The drill's containment has something to do.
+    Rehearse,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,12 +246,13 @@ impl Kernel {
                 self.command(ticket, &by, incident, &command, totp);
             }
             Event::Acted { effect, outcome } => self.acted(effect, &outcome),
-            Event::Drill { ticket, by, report, tags, raw: _ } => self.drill(ticket, &by, &report, tags),
+            Event::Drill { ticket, by, report, tags, kill, raw: _ } => self.drill(ticket, &by, &report, tags, kill),
             Event::Credential { role, outcome } => self.credential(role, outcome),
             Event::Fault(fault) => self.fault(&fault),
             Event::Due => {}
         }
         self.drive_containment();
+        self.drive_rehearsal();
     }
 
     fn moment(&self) -> (Time, u64) {
@@ -283,7 +287,7 @@ impl Kernel {
                 Timer::Echo => self.check_echoes(),
                 Timer::StillBlind => self.check_still_blind(),
                 // It is driven after every event, this one as well.
-                Timer::Contain => {}
+                Timer::Contain | Timer::Rehearse => {}
                 Timer::LookAtKeys => self.look_at_keys(),
                 Timer::Unanswered(incident) => self.unanswered(incident),
                 Timer::Corroborate(key, incident) => self.corroborate(key, incident),
