@@ -37,6 +37,7 @@ pub(super) struct ContainmentTable {
     #[serde(default = "watch")]
     mode: Mode,
     sub_account: Option<String>,
+    bot_host: Option<BotHost>,
     quiet_s: Option<u64>,
     freeze_unanswered_s: Option<u64>,
     admin_key: Option<Reference>,
@@ -47,6 +48,14 @@ pub(super) struct ContainmentTable {
     keys: Vec<KeyTable>,
     #[serde(default, rename = "stop")]
     stops: Vec<StopTable>,
+}
+
+/// Where the bot runs, by its owner's word: nothing here can find it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BotHost {
+    Elsewhere,
+    Here,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +92,8 @@ const fn watch() -> Mode {
 #[derive(Debug)]
 pub struct ContainmentConfig {
     pub mode: Mode,
+    /// The admin key is loaded on the bot's own host.
+    pub admin_beside_bot: bool,
     quiet: Duration,
     freeze_unanswered: Option<Duration>,
     sub_account: Option<Box<str>>,
@@ -118,6 +129,7 @@ impl Default for ContainmentConfig {
     fn default() -> Self {
         Self {
             mode: Mode::Watch,
+            admin_beside_bot: false,
             quiet: Duration::from_secs(QUIET_S),
             freeze_unanswered: None,
             sub_account: None,
@@ -159,6 +171,15 @@ impl ContainmentTable {
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
+        let beside = match (&admin, self.bot_host) {
+            (Some(_), None) => {
+                return Err("containment.admin_key is there and bot_host is not: whoever owns the bot's host must not own the key that makes and deletes its keys\nhint: bot_host = \"elsewhere\" if the bot runs on another host than countersign; bot_host = \"here\" accepts that risk, and is told on every channel at each start".to_owned());
+            }
+            (None, Some(_)) => {
+                return Err("containment.bot_host is there and admin_key is not\nhint: it says where the bot runs as seen from the admin key; leave it out".to_owned());
+            }
+            (_, host) => host == Some(BotHost::Here),
+        };
         if self.mode != Mode::Watch && admin.is_none() && cancel.is_none() {
             return Err("containment.mode is not \"watch\", and no credential to act with is there\nhint: admin_key and admin_secret with sub_account, or cancel_key and cancel_secret, or mode = \"watch\"".to_owned());
         }
@@ -167,6 +188,8 @@ impl ContainmentTable {
         }
         Ok(ContainmentConfig {
             mode: self.mode,
+            // In mode `watch` it is not even loaded.
+            admin_beside_bot: beside && self.mode != Mode::Watch,
             quiet: seconds("containment.quiet_s", self.quiet_s, QUIET_S, QUIET_S_MAX)?,
             freeze_unanswered: self
                 .freeze_unanswered_s

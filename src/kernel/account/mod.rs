@@ -19,6 +19,8 @@ mod exceptions;
 mod credentials;
 mod drill;
 mod rehearsal;
+mod bot_host;
+mod order_limit;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,6 +91,9 @@ pub struct State {
     uses: Uses,
     #[serde(default, skip_serializing_if = "Credentials::is_empty")]
     credentials: Credentials,
+    /// When it was last told that somebody else uses up the account's order limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit_told_at: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -225,6 +230,7 @@ impl Kernel {
                 self.rules = *rules;
                 self.started(last_at);
                 self.start_exceptions(&before.exceptions);
+                self.tell_bot_host(before.admin_beside_bot);
             }
             Event::Restored { state, declared, rules } => {
                 (self.state, self.declared, self.rules) = (*state, *declared, *rules);
