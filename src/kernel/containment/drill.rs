@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::act::KeyPrint;
 use crate::kernel::containment::key::{Goal, KeyTask, Listed};
+use crate::kernel::containment::tries::Tries;
 use crate::kernel::containment::{Aim, Containment, End};
 use crate::kernel::incident::Line;
 use crate::kernel::time::Time;
@@ -97,7 +98,8 @@ impl Containment {
             return false;
         };
         if task.goal == Goal::Look && task.shown_alive_at.is_some() && task.listed != Listed::Absent {
-            task.goal = Goal::Delete;
+            // The rest between two looks is none before the first look at the dead key.
+            (task.goal, task.probe) = (Goal::Delete, Tries::default());
         }
         let looked = task.goal == Goal::Look && task.looks >= LOOKS_MAX;
         let why = if task.goal == Goal::Look && task.listed == Listed::Absent {
