@@ -200,12 +200,13 @@ impl Containment {
         if self.keys.values().any(|task| task.declared && task.is_being_deleted()) {
             return Err("a key is being deleted, which cannot be taken back".to_owned());
         }
+        // Before anything is changed: a freeze that has not come so far goes on as it is.
+        if !self.keys.values().any(|task| task.declared && task.has_something_to_get_back()) {
+            return Err("no declared key is frozen: there is nothing to give back".to_owned());
+        }
         let mut lines = Vec::new();
         for task in self.keys.values_mut().filter(|task| task.declared) {
             lines.extend(task.release());
-        }
-        if lines.is_empty() {
-            return Err("no declared key is frozen: there is nothing to give back".to_owned());
         }
         self.aim = Aim::Release;
         self.ended = None;

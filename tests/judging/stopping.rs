@@ -356,6 +356,26 @@ fn tags_that_all_turn_bad_ask_and_do_not_kill() {
     assert!(matches!(desk.reads[0].1, ReadRequest::Order { .. }));
 }
 
+/// What is not frozen yet cannot be given back, and asking for it must not make the freeze spare the key.
+#[test]
+fn a_resume_that_comes_too_early_takes_nothing_back_from_the_freeze() {
+    for events in 0..4 {
+        let mut stage = Stage::new();
+        assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+        for _ in 0..events {
+            if let Some((effect, act)) = stage.desk.acts.pop_front() {
+                let outcome = stage.venue.act(&act);
+                stage.desk.event(Event::Acted { effect, outcome });
+            }
+        }
+        let resumed = stage.command(Command::Resume, Totp::Right { step: 7 }) == Answer::Done;
+        stage.run(10_000);
+        let (word, rights) = (stage.word(), stage.venue.bot_key);
+        let expected = if resumed { ("released", Some(TRADES)) } else { ("frozen", Some(KeyRights::NONE)) };
+        assert_eq!((word.as_str(), rights), expected, "after {events}: {:#?}", stage.desk.kernel.progress());
+    }
+}
+
 #[test]
 fn a_kill_is_bounded_by_a_cooldown_and_a_freeze_is_not() {
     let mut stage =

@@ -342,6 +342,11 @@ impl KeyTask {
         None
     }
 
+    pub(super) fn has_something_to_get_back(&self) -> bool {
+        let taken = matches!(self.goal, Goal::Freeze | Goal::Delete) && self.listed != Listed::Absent;
+        taken && self.rights_before.is_some_and(KeyRights::any)
+    }
+
     /// Says what it will get back, if anything was or is being taken.
     pub(super) fn release(&mut self) -> Option<String> {
         if !matches!(self.goal, Goal::Freeze | Goal::Delete) || self.listed == Listed::Absent {
