@@ -115,7 +115,7 @@ fn killed_words(killed: Option<&DrillProgress>) -> Result<String, std::fmt::Erro
         writeln!(text, "FAILED: countersign started again under other keys: nothing is known of the drill's key")?;
         return Ok(text);
     };
-    writeln!(text, "DRILL of key {}: {}", killed.key, killed.word)?;
+    writeln!(text, "DRILL of key {}: {}", killed.key, killed.word.trim_start_matches("drill: "))?;
     hop(&mut text, "answered as alive", killed.alive_us)?;
     hop(&mut text, "blocked", killed.blocked_us)?;
     hop(&mut text, "deleted", killed.deleted_us)?;

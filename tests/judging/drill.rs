@@ -320,6 +320,7 @@ fn a_drill_kills_one_key_and_touches_no_other() {
     let notice = told(&hall.desk);
     assert!(notice.is_drill() && notice.headline.starts_with("DRILL "), "{notice:#?}");
     assert_eq!(notice.contained.as_ref().map(|contained| &*contained.word), Some(PROVED));
+    hall.refused("no drill key: make a new one and declare it");
     hall.run(30_000);
     let ended = told(&hall.desk);
     assert_eq!(ended.state, IncidentState::Ended);

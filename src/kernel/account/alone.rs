@@ -144,7 +144,7 @@ impl Kernel {
             self.state.book.add_line(now, incident, line.to_owned());
             let told =
                 format!("incident {incident}: {} kills in the last day were its own; a freeze has no bound", kills);
-            let headline = "countersign has killed as often as it may by itself: from here on it only freezes";
+            let headline = "countersign has killed as often as it may by itself for now: it only freezes";
             self.built_in("kills_used_up", Cause::Watcher, "kills", Priority::Critical, headline, told, USED_UP);
             return self.contain_alone(Aim::Freeze, incident);
         }

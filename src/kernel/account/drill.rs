@@ -25,13 +25,11 @@ const ADVICE_OF_A_KILL: &[&str] = &[
 
 impl Kernel {
     pub(super) fn drill(&mut self, ticket: Ticket, by: &str, report: &ExecutionReport, tags: Tags, kill: bool) {
-        let may = if self.state.book.open_id(Cause::Drill, "").is_some() {
-            Err("a drill is under way: it ends by itself within half a minute, or with its key".to_owned())
-        } else if kill {
-            self.may_rehearse()
-        } else {
-            Ok(())
-        };
+        let may = if kill { self.may_rehearse() } else { Ok(()) };
+        let may = may.and_then(|()| match self.state.book.open_id(Cause::Drill, "") {
+            Some(_) => Err("a drill is under way: it ends by itself within half a minute, or with its key".to_owned()),
+            None => Ok(()),
+        });
         let answer = match may {
             Ok(()) => {
                 let incident = self.tell_drill(by, report, tags, kill);

@@ -81,7 +81,9 @@ impl Kernel {
             Some(real) if real.ended.is_some_and(|(_, end)| end != End::Released) => {
                 return Err(format!("the account is {}: no drill until that is over", real.progress().word));
             }
-            Some(_) | None if self.is_rehearsing() => return Err("a drill's containment is under way".to_owned()),
+            Some(_) | None if self.is_rehearsing() => {
+                return Err("a drill is under way: its key is not at its end yet".to_owned());
+            }
             Some(_) | None => {}
         }
         let key = stopping.drill_key().ok_or(NO_DRILL_KEY)?;
