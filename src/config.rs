@@ -239,6 +239,7 @@ impl Config {
             waits: account.waits.checked()?,
             stopping: None,
             exceptions: Vec::new(),
+            admin_beside_bot: false,
         };
         let mut bots = Vec::with_capacity(raw.bots.len());
         for table in raw.bots {
@@ -252,6 +253,8 @@ impl Config {
         }
         let rules = rules(raw.rules.map(|rules| folder.join(rules)).as_deref())?;
         declared.exceptions = exceptions(raw.exceptions, &rules)?;
+        let containment = raw.containment.map(ContainmentTable::checked).transpose()?.unwrap_or_default();
+        declared.admin_beside_bot = containment.admin_beside_bot;
         let prefixes = account.id_prefixes.iter().map(|text| IdPrefix::new(text).map_err(|error| error.to_string()));
         Ok(Self {
             folder: folder.to_owned(),
@@ -270,7 +273,7 @@ impl Config {
             operators: raw.operators,
             telegram: raw.telegram,
             webhook: raw.webhook,
-            containment: raw.containment.map(ContainmentTable::checked).transpose()?.unwrap_or_default(),
+            containment,
         })
     }
 

@@ -458,9 +458,9 @@ impl Core {
                 refusal(&message, &format!("this daemon watches {account}"))
             }
             OperatorCommand::Pair => return self.pair(reply),
-            OperatorCommand::Drill => return self.drill(by, reply),
+            OperatorCommand::Drill { kill } => return self.drill(by, kill, reply),
             OperatorCommand::DrillHops => match self.hops.told() {
-                Some(told) => json!({ "ok": true, "drill": told }),
+                Some(told) => json!({ "ok": true, "drill": told, "kill": self.kernel.drill_progress() }),
                 None => refusal("there was no drill since the start", "`countersign drill` makes one"),
             },
             OperatorCommand::Plan { aim } => match self.kernel.preview(aim) {
@@ -483,11 +483,11 @@ impl Core {
     }
 
     /// The frame is read as one of the exchange's is.
-    fn drill(&mut self, by: Box<str>, reply: oneshot::Sender<serde_json::Value>) -> Option<Work> {
+    fn drill(&mut self, by: Box<str>, kill: bool, reply: oneshot::Sender<serde_json::Value>) -> Option<Work> {
         let raw = self.hops.frame();
         if let Ok(Frame::Event { report: Report::Execution(report), .. }) = frame::read(&raw) {
             let (ticket, tags) = (self.ticket(Waiter::Operator(reply)), self.tags.check_report(&report));
-            return Some(Work::Account(Event::Drill { ticket, by, report, tags, raw: raw.into() }));
+            return Some(Work::Account(Event::Drill { ticket, by, report, tags, kill, raw: raw.into() }));
         }
         if reply.send(refusal("the drill's own frame cannot be read", "this is a fault of countersign's")).is_err() {
             tracing::debug!("An operator left before the answer.");
@@ -586,7 +586,8 @@ fn log(notice: &Notice) {
     }
     let steps = notice.contained.iter().flat_map(|contained| &contained.lines);
     for step in steps.filter(|step| step.at == notice.updated_at) {
-        tracing::warn!(%account, %incident, "Containment: {}", step.text);
+        let what = if notice.is_drill() { "Drill" } else { "Containment" };
+        tracing::warn!(%account, %incident, "{what}: {}", step.text);
     }
 }
 

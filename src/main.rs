@@ -45,7 +45,11 @@ enum Command {
     #[command(flatten)]
     Stop(Stop),
     /// A made-up theft through the whole chain to every channel, timed at each hop; status 0 if each delivered in 5 s
-    Drill,
+    Drill {
+        /// The containment too: the declared throw-away key is frozen, deleted and proved dead, and no other is touched
+        #[arg(long)]
+        kill: bool,
+    },
     /// Address evidence
     #[command(subcommand)]
     Access(AccessCommand),
@@ -122,7 +126,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
         Command::Stop(command) => stop::run(command, json, &configured()?, &mut out).await?,
-        Command::Drill => drill::run(json, &configured()?, &mut out).await?,
+        Command::Drill { kill } => drill::run(kill, json, &configured()?, &mut out).await?,
         Command::Access(AccessCommand::Import { file }) => {
             access::import(&file, &configured()?.operator_socket(), json, &mut out).await?.exit_status()
         }

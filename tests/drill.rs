@@ -98,6 +98,66 @@ async fn a_drill_reaches_every_channel_marked_and_timed() {
     journal::replay(&stage.journal()).unwrap();
 }
 
+/// A sub-account's key that nobody needs, made with the exchange's own control plane.
+async fn throw_away_key(stage: &Stage, file: &str) -> String {
+    let wanted = json!({ "account": ACCOUNT, "name": "fire-drill", "permissions": ["reading", "spot_trading"] });
+    let made = stage.control("keys", &wanted).await;
+    write_private(&stage.folder.path().join(file), made["api_key"].as_str().unwrap());
+    made["name"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_kills_the_throw_away_key_alone_and_proves_it() {
+    let hook = Hook::start().await;
+    let stage = Stage::set(13, &["maker"], None, Some(&hook.url())).await;
+    let name = throw_away_key(&stage, "drill.key").await;
+    stage.arm("ask", 1, "[[containment.key]]\nname = \"fire-drill\"\napi_key = \"file:drill.key\"\ndrill = true\n");
+    let daemon = stage.run();
+    let stopping = stage.until_proved().await["stopping"].clone();
+
+    let (told, said, status) = countersign(&stage, &["drill", "--kill"]).await;
+    println!("{:#}", told["kill"]);
+    assert_eq!((status, &told["passed"]), (0, &json!(true)), "{told:#} {said}");
+    let hops = ["alive_us", "blocked_us", "deleted_us", "gone_us", "dead_us", "ended_us"];
+    let hops = hops.map(|hop| told["kill"][hop].as_i64().unwrap_or_else(|| panic!("{hop}: {told:#}")));
+    assert!(hops.is_sorted() && hops[0] > 0, "{told:#}");
+    // The exchange's own word: one key was touched, by the key of its master, and twice.
+    let done = ["KEY_PERMISSIONS", "KEY_DELETED"].map(|kind| format!("master/admin {kind} {name}"));
+    let by_keys: Vec<String> =
+        stage.done_to_keys().await.into_iter().filter(|row| !row.starts_with("script ")).collect();
+    assert_eq!(by_keys, done);
+    let order = [("symbol", "BTCUSDT"), ("side", "BUY"), ("type", "LIMIT"), ("timeInForce", "GTC")];
+    let order = [&order[..], &[("quantity", "0.001"), ("price", "30000")]].concat();
+    assert!(stage.client("maker").place(&order).await.is_ok(), "the bot's key trades on");
+    hook.until("the end of the drill's key", |body| {
+        body["drill"] == json!(true) && body["contained"]["word"] == "drill: the key is proved dead"
+    })
+    .await;
+
+    let none = stage.ask(&OperatorCommand::Containment).await.unwrap();
+    assert!(none["containment"].is_null(), "no real containment stands there: {none:#}");
+    until_state(&stage, "drill", "ended").await;
+    let (_, said, status) = countersign(&stage, &["drill", "--kill"]).await;
+    assert!(status == 1 && said.contains("no drill key: make a new one and declare it"), "{said}");
+    let after = stage.ask(&OperatorCommand::Status).await.unwrap()["status"]["stopping"].as_str().unwrap().to_owned();
+    assert_eq!(
+        after.strip_prefix(stopping.as_str().unwrap()).unwrap().split(" (").next(),
+        Some("; no drill key: make a new one and declare it")
+    );
+    assert!(daemon.stop().await.success());
+    let replayed = journal::replay(&stage.journal()).unwrap();
+    assert_eq!(replayed.differing, 0, "{:#?}", replayed.differences);
+
+    // A new one, and at once again.
+    let name = throw_away_key(&stage, "drill.key").await;
+    let _daemon = stage.run();
+    stage.until_proved().await;
+    let (told, said, status) = countersign(&stage, &["drill", "--kill"]).await;
+    assert_eq!((status, &told["kill"]["proved"]), (0, &json!(true)), "{told:#} {said}");
+    assert!(stage.done_to_keys().await.contains(&format!("master/admin KEY_DELETED {name}")));
+    assert_eq!(incident(&stage, "keys_differ").await, Value::Null, "a drilled key that is gone is no finding");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_key_that_may_trade_is_told_on_every_channel_until_it_is_replaced() {
     let hook = Hook::start().await;

@@ -120,6 +120,20 @@ async fn check_ledger(stage: &Stage, spared: i64, stolen: &[i64]) {
     assert_eq!(refused_with(stage).await, Some(-2015), "the stolen key is dead");
 }
 
+/// A thief's own stop order: of the type that would be a bot's protection.
+async fn protective_looking(stage: &Stage) -> i64 {
+    let order = [
+        ("symbol", "BTCUSDT"),
+        ("side", "SELL"),
+        ("type", "STOP_LOSS_LIMIT"),
+        ("timeInForce", "GTC"),
+        ("quantity", "0.001"),
+        ("price", "39900"),
+        ("stopPrice", "40000"),
+    ];
+    stage.client("somebody-else").place(&order).await.unwrap()["orderId"].as_i64().unwrap()
+}
+
 /// A process that stands for the bot's, and the table that stops it.
 fn bot_process() -> (Child, String) {
     let bot = Command::new("sleep").arg("3600").kill_on_drop(true).spawn().unwrap();
@@ -159,8 +173,9 @@ async fn a_kill_ends_the_theft_and_proves_it() {
         bot_symbol: "BTCUSDT".to_owned(),
     };
     assert_eq!(steal(&stage.client("somebody-else"), &plan).await.unwrap().orders.len(), 3);
-    let stolen = stage.rest_foreign(3).await;
-    until_strangers(&stage, 6).await;
+    let mut stolen = stage.rest_foreign(3).await;
+    stolen.push(protective_looking(&stage).await);
+    until_strangers(&stage, 7).await;
 
     let shown = stage.countersign(&["kill", "main", "--plan", "--json"], "").await;
     assert!(shown.json()["steps"].as_array().unwrap().iter().all(|step| step["state"] == "waiting"), "{shown:?}");

@@ -169,7 +169,8 @@ impl Desk<'_> {
         self.print(progress.as_ref(), out)?;
         let proved = progress.is_some_and(|progress| match progress.end {
             // What it gives back is proved; what it leaves frozen is no step of it.
-            Some(End::Released) => true,
+            Some(End::Released | End::Drilled) => true,
+            Some(End::NotProved) => false,
             Some(End::Frozen | End::Contained | End::RevokedUnprobed) => {
                 progress.steps.iter().all(|step| step.state == StepState::Proved)
             }

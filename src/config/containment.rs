@@ -37,6 +37,7 @@ pub(super) struct ContainmentTable {
     #[serde(default = "watch")]
     mode: Mode,
     sub_account: Option<String>,
+    bot_host: Option<BotHost>,
     quiet_s: Option<u64>,
     freeze_unanswered_s: Option<u64>,
     admin_key: Option<Reference>,
@@ -49,11 +50,22 @@ pub(super) struct ContainmentTable {
     stops: Vec<StopTable>,
 }
 
+/// Where the bot runs, by its owner's word: nothing here can find it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BotHost {
+    Elsewhere,
+    Here,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyTable {
     name: String,
     api_key: Reference,
+    /// A throw-away key, for `drill --kill`.
+    #[serde(default)]
+    drill: bool,
 }
 
 /// One of four ways, and what belongs to it.
@@ -80,13 +92,22 @@ const fn watch() -> Mode {
 #[derive(Debug)]
 pub struct ContainmentConfig {
     pub mode: Mode,
+    /// The admin key is loaded on the bot's own host.
+    pub admin_beside_bot: bool,
     quiet: Duration,
     freeze_unanswered: Option<Duration>,
     sub_account: Option<Box<str>>,
     admin: Option<CredentialPlace>,
     cancel: Option<CredentialPlace>,
-    keys: Vec<(Box<str>, Reference)>,
+    keys: Vec<KeyPlace>,
     stops: Vec<(Box<str>, StopWay)>,
+}
+
+#[derive(Debug)]
+struct KeyPlace {
+    name: Box<str>,
+    api_key: Reference,
+    role: KeyRole,
 }
 
 #[derive(Debug)]
@@ -108,6 +129,7 @@ impl Default for ContainmentConfig {
     fn default() -> Self {
         Self {
             mode: Mode::Watch,
+            admin_beside_bot: false,
             quiet: Duration::from_secs(QUIET_S),
             freeze_unanswered: None,
             sub_account: None,
@@ -149,14 +171,25 @@ impl ContainmentTable {
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
+        let beside = match (&admin, self.bot_host) {
+            (Some(_), None) => {
+                return Err("containment.admin_key is there and bot_host is not: whoever owns the bot's host must not own the key that makes and deletes its keys\nhint: bot_host = \"elsewhere\" if the bot runs on another host than countersign; bot_host = \"here\" accepts that risk, and is told on every channel at each start".to_owned());
+            }
+            (None, Some(_)) => {
+                return Err("containment.bot_host is there and admin_key is not\nhint: it says where the bot runs as seen from the admin key; leave it out".to_owned());
+            }
+            (_, host) => host == Some(BotHost::Here),
+        };
         if self.mode != Mode::Watch && admin.is_none() && cancel.is_none() {
             return Err("containment.mode is not \"watch\", and no credential to act with is there\nhint: admin_key and admin_secret with sub_account, or cancel_key and cancel_secret, or mode = \"watch\"".to_owned());
         }
-        if self.mode != Mode::Watch && self.keys.is_empty() {
+        if self.mode != Mode::Watch && self.keys.iter().all(|key| key.drill) {
             return Err("containment.mode is not \"watch\", and no [[containment.key]] is there\nhint: declare the bot's key (the key alone, not its secret), or nothing would be killed".to_owned());
         }
         Ok(ContainmentConfig {
             mode: self.mode,
+            // In mode `watch` it is not even loaded.
+            admin_beside_bot: beside && self.mode != Mode::Watch,
             quiet: seconds("containment.quiet_s", self.quiet_s, QUIET_S, QUIET_S_MAX)?,
             freeze_unanswered: self
                 .freeze_unanswered_s
@@ -196,11 +229,14 @@ fn checked_email(email: &str) -> Result<Box<str>, String> {
     ))
 }
 
-fn checked_keys(tables: Vec<KeyTable>) -> Result<Vec<(Box<str>, Reference)>, String> {
+fn checked_keys(tables: Vec<KeyTable>) -> Result<Vec<KeyPlace>, String> {
     if tables.len() > KEYS_MAX {
         return Err(format!("more than {KEYS_MAX} [[containment.key]] stand there"));
     }
-    let mut keys: Vec<(Box<str>, Reference)> = Vec::with_capacity(tables.len());
+    if tables.iter().filter(|table| table.drill).count() > 1 {
+        return Err("more than one [[containment.key]] has drill = true\nhint: one throw-away key is enough; a drill uses it up".to_owned());
+    }
+    let mut keys: Vec<KeyPlace> = Vec::with_capacity(tables.len());
     for table in tables {
         name(&table.name, "containment.key.name")?;
         if OWN_KEYS.contains(&table.name.as_str()) {
@@ -209,13 +245,14 @@ fn checked_keys(tables: Vec<KeyTable>) -> Result<Vec<(Box<str>, Reference)>, Str
                 table.name
             ));
         }
-        if keys.iter().any(|(other, _)| **other == *table.name) {
+        if keys.iter().any(|other| *other.name == *table.name) {
             return Err(format!(
                 "two [[containment.key]] are called {:?}\nhint: the name stands in the plan; give each its own",
                 table.name
             ));
         }
-        keys.push((table.name.into(), table.api_key));
+        let role = if table.drill { KeyRole::Drill } else { KeyRole::Bot };
+        keys.push(KeyPlace { name: table.name.into(), api_key: table.api_key, role });
     }
     Ok(keys)
 }
@@ -342,8 +379,8 @@ impl ContainmentConfig {
             loaded.declare("cancel", key.clone(), KeyRole::Cancel)?;
             loaded.parts.cancel = Some(place.credential("cancel", key, secrets)?);
         }
-        for (name, reference) in &self.keys {
-            loaded.declare(name, secrets.load(reference)?, KeyRole::Bot)?;
+        for key in &self.keys {
+            loaded.declare(&key.name, secrets.load(&key.api_key)?, key.role)?;
         }
         if let Some(place) = &self.admin {
             let key = secrets.load(&place.key)?;

@@ -60,8 +60,11 @@ pub enum OperatorCommand {
     },
     /// How far the containment that runs, or the last one, is.
     Containment,
-    /// A made-up theft, through the whole chain.
-    Drill,
+    /// A made-up theft, through the whole chain; with `kill`, the throw-away key's containment too.
+    Drill {
+        #[serde(default)]
+        kill: bool,
+    },
     /// How far the last drill has come, hop by hop.
     DrillHops,
     /// Something to be done about the account; `code` is a one-time password, where it needs one.

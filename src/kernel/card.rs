@@ -126,7 +126,7 @@ fn drawn(notice: &Notice, repeated: bool, kept: usize) -> Words {
     words.labelled("How sure", &cut(&clean(&notice.certainty), SENTENCE_UNITS_MAX));
     match &notice.contained {
         None => words.labelled("What we did", NOTHING_DONE),
-        Some(contained) => done(&mut words, contained),
+        Some(contained) => done(&mut words, contained, notice.is_drill()),
     }
     let mut advice = sentences(&notice.advice);
     if notice.state == IncidentState::Open {
@@ -142,14 +142,17 @@ fn drawn(notice: &Notice, repeated: bool, kept: usize) -> Words {
 }
 
 /// How far the containment is, with both of its clocks.
-fn done(words: &mut Words, contained: &Contained) {
+fn done(words: &mut Words, contained: &Contained, is_drill: bool) {
     let seconds = |ms: i64| format!("{}.{:03} s", ms / 1_000, ms % 1_000);
     let clock_of = |ms: Option<i64>| ms.map_or_else(|| "not yet".to_owned(), |ms| format!("after {}", seconds(ms)));
     let word = contained.word.to_uppercase();
     let by = cut(&clean(&contained.asked_by), SHORT_UNITS_MAX);
     words.labelled("What we did", &format!("{word} (asked for by {by})"));
     words.say(&format!("\nNew orders blocked: {}", clock_of(contained.blocked_ms)));
-    words.say(&format!("\nStrangers' orders gone: {}", clock_of(contained.orders_gone_ms)));
+    // A drill touches no order.
+    if !is_drill {
+        words.say(&format!("\nStrangers' orders gone: {}", clock_of(contained.orders_gone_ms)));
+    }
     for line in &contained.lines {
         words.say(&format!("\n{} {}", clock(line.at), cut(&clean(&line.text), SENTENCE_UNITS_MAX)));
     }

@@ -10,6 +10,7 @@ mod tries;
 mod key;
 mod orders;
 mod plan;
+mod drill;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::kernel::pairs;
 use crate::kernel::stopping::{DeclaredKey, KeyRole, Means, Stopping};
 use crate::kernel::time::Time;
 
+pub use drill::DrillProgress;
 pub use key::Goal;
 pub use orders::Standing;
 pub use plan::{PlanStep, Progress, StepState};
@@ -55,6 +57,8 @@ pub enum Aim {
     Kill,
     /// Gives back what freezing took.
     Release,
+    /// The same way with one throw-away key, and with nothing else.
+    Drill,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +70,10 @@ pub enum End {
     Contained,
     /// The keys are gone from the list and their orders from the book, but no probe could count.
     RevokedUnprobed,
+    /// The throw-away key is proved dead.
+    Drilled,
+    /// The drill ended without that proof; its last line says why.
+    NotProved,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,11 +132,13 @@ impl Containment {
     pub fn new(now: Time, asked: Asked, stopping: &Stopping, alive: &BTreeMap<KeyPrint, Time>) -> Self {
         let goal = |role: KeyRole| match (role, asked.aim, stopping.means) {
             (KeyRole::Watch | KeyRole::Cancel, ..) => Goal::Keep,
-            (KeyRole::Bot, _, Means::ByHand) => Goal::ByHand,
-            (KeyRole::Bot, Aim::Freeze, Means::SubAccount) => Goal::Freeze,
-            (KeyRole::Bot, Aim::Kill, Means::SubAccount) => Goal::Delete,
+            (KeyRole::Drill, Aim::Drill, _) => Goal::Look,
+            (KeyRole::Bot, Aim::Drill, _) => Goal::Keep,
+            (KeyRole::Bot | KeyRole::Drill, _, Means::ByHand) => Goal::ByHand,
+            (KeyRole::Bot | KeyRole::Drill, Aim::Freeze, Means::SubAccount) => Goal::Freeze,
+            (KeyRole::Bot | KeyRole::Drill, Aim::Kill, Means::SubAccount) => Goal::Delete,
             // A release begins with what was frozen, not with what was declared.
-            (KeyRole::Bot, Aim::Release, Means::SubAccount) => Goal::Keep,
+            (KeyRole::Bot | KeyRole::Drill, Aim::Release, Means::SubAccount) => Goal::Keep,
         };
         let task = |key: &DeclaredKey| {
             let task = KeyTask::new(&key.name, true, goal(key.role), alive.get(&key.print).copied());
@@ -190,12 +200,13 @@ impl Containment {
         if self.keys.values().any(|task| task.declared && task.is_being_deleted()) {
             return Err("a key is being deleted, which cannot be taken back".to_owned());
         }
+        // Before anything is changed: a freeze that has not come so far goes on as it is.
+        if !self.keys.values().any(|task| task.declared && task.has_something_to_get_back()) {
+            return Err("no declared key is frozen: there is nothing to give back".to_owned());
+        }
         let mut lines = Vec::new();
         for task in self.keys.values_mut().filter(|task| task.declared) {
             lines.extend(task.release());
-        }
-        if lines.is_empty() {
-            return Err("no declared key is frozen: there is nothing to give back".to_owned());
         }
         self.aim = Aim::Release;
         self.ended = None;
@@ -307,7 +318,7 @@ impl Containment {
         let list = self.list.tries.ready_at().filter(|_| self.wants_list());
         let orders = self.orders.due(standings).filter(|_| self.aim == Aim::Kill);
         let quiet = self.last_foreign.map(|at| at + self.quiet).filter(|_| self.orders.gone_at.is_some());
-        keys.chain(list).chain(hooks).chain(orders).chain(quiet).min()
+        keys.chain(list).chain(hooks).chain(orders).chain(quiet).chain(self.given_up_at()).min()
     }
 
     /// The act that an outcome belongs to, if it is one of this containment's.
@@ -398,6 +409,11 @@ impl Containment {
         let name: String = row.name.chars().filter(|c| !c.is_control()).take(40).collect();
         let name = format!("{name:?} ({})", row.key);
         let age = if row.created_at >= self.started_at { ", newer than this containment" } else { "" };
+        if self.aim == Aim::Drill {
+            self.say(now, format!("key {name} is not declared: a drill leaves it alone"));
+            self.keys.insert(row.key.clone(), KeyTask::new(&name, false, Goal::Keep, None));
+            return;
+        }
         self.say(
             now,
             format!(
@@ -475,13 +491,18 @@ impl Containment {
         if self.ended.is_some() {
             return;
         }
+        if self.aim == Aim::Drill && self.has_given_up(now) {
+            return;
+        }
         self.last_foreign.take_if(|at| *at + self.quiet <= now);
         let list_known = self.means == Means::ByHand || self.list.read_of.is_some();
         let blocked = self.aim != Aim::Release && list_known && self.keys.values().all(KeyTask::is_blocked);
         match (blocked, self.blocked_at) {
             (true, None) => {
                 self.blocked_at = Some(now);
-                self.say(now, "new orders are blocked".to_owned());
+                let what =
+                    if self.aim == Aim::Drill { "new orders with the drill's key are" } else { "new orders are" };
+                self.say(now, format!("{what} blocked"));
             }
             (false, Some(_)) => self.blocked_at = None,
             (true, Some(_)) | (false, None) => {}
@@ -502,6 +523,8 @@ impl Containment {
             End::Released => "RELEASED: the exchange's list shows the rights as they were",
             End::Contained => "CONTAINED",
             End::RevokedUnprobed => "REVOKED, UNPROBED: no probe from here could count",
+            End::Drilled => "DRILLED: the key is proved dead, and no other was touched",
+            End::NotProved => "NOT PROVED",
         };
         self.say(now, line.to_owned());
     }
@@ -514,8 +537,10 @@ impl Containment {
         if !self.list_is_fresh() || self.too_many_keys || !self.keys.values().all(KeyTask::is_done) {
             return None;
         }
-        if self.aim == Aim::Freeze {
-            return Some(End::Frozen);
+        match self.aim {
+            Aim::Freeze => return Some(End::Frozen),
+            Aim::Drill => return Some(End::Drilled),
+            Aim::Kill | Aim::Release => {}
         }
         let stranger = |task: &KeyTask| !task.declared && task.listed != Listed::Absent;
         if self.keys.values().any(stranger) || self.orders.gone_at.is_none() || self.last_foreign.is_some() {

@@ -27,6 +27,9 @@ pub struct Declared {
     pub stopping: Option<Stopping>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<LocalException>,
+    /// The key of the master lies on the bot's own host, as its owner chose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub admin_beside_bot: bool,
 }
 
 impl Declared {
@@ -40,6 +43,7 @@ impl Declared {
             waits: Waits::default(),
             stopping: None,
             exceptions: Vec::new(),
+            admin_beside_bot: false,
         }
     }
 }

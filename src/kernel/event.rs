@@ -105,6 +105,9 @@ pub enum Event {
         by: Box<str>,
         report: Box<ExecutionReport>,
         tags: Tags,
+        /// The containment too, of the throw-away key alone.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        kill: bool,
         raw: Box<str>,
     },
     /// Requests that never became events, counted since the last count.

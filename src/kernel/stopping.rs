@@ -38,6 +38,8 @@ pub enum KeyRole {
     Watch,
     /// The key with which countersign cancels. It can trade, so it is a suspect as well.
     Cancel,
+    /// A throw-away key that a drill may make useless. It can trade, so a real containment treats it as a bot's.
+    Drill,
 }
 
 /// A key of the account that its owner knows of.
@@ -63,6 +65,12 @@ pub struct Stopping {
 }
 
 impl Stopping {
+    /// The throw-away key; the configuration has at most one.
+    #[must_use]
+    pub fn drill_key(&self) -> Option<&DeclaredKey> {
+        self.keys.iter().find(|key| key.role == KeyRole::Drill)
+    }
+
     /// Whether a key can be made useless from here, and not only by its owner's own hand.
     #[must_use]
     pub fn can_kill(&self) -> bool {

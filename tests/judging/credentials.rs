@@ -116,3 +116,19 @@ fn the_status_names_each_key_and_never_calls_an_unknown_one_fine() {
     let watch = desk.kernel.status().credentials.remove(0);
     assert!(watch.made_at.is_some() && watch.outcome == Some(unknown()), "{watch:?}");
 }
+
+#[test]
+fn an_admin_key_beside_the_bot_is_told_at_each_start_and_stands_in_the_coverage() {
+    let mut desk = Desk::open_with(|declared| declared.admin_beside_bot = true);
+    let told = |desk: &Desk| desk.told.iter().filter(|notice| &*notice.rule == "bot_host").count();
+    assert_eq!((told(&desk), desk.incident("bot_host").priority), (1, Priority::Warning));
+    let beside = |desk: &Desk| desk.kernel.status().cannot_see.iter().any(|text| text.contains("bot_host = \"here\""));
+    assert!(beside(&desk));
+    desk.restart();
+    assert_eq!(told(&desk), 2, "each start is told");
+    assert_eq!(desk.incident("bot_host").state, IncidentState::Open);
+    desk.declared.admin_beside_bot = false;
+    desk.restart();
+    assert_eq!(desk.incident("bot_host").state, IncidentState::Ended);
+    assert!(!beside(&desk));
+}

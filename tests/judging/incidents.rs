@@ -7,7 +7,7 @@ use countersign::kernel::incident::{IncidentId, IncidentState, Priority};
 use countersign::kernel::intent::IntentBody;
 use countersign::kernel::order::{Account, Symbol};
 
-use crate::desk::{Desk, check, dec};
+use crate::desk::{Desk, Shown, check, dec};
 
 fn acknowledge(desk: &mut Desk, incident: IncidentId, shown: Option<u64>) -> Answer {
     desk.event(Event::Acknowledge { ticket: Ticket(1), by: "owner".into(), incident, shown });
@@ -96,6 +96,36 @@ fn more_money_of_the_same_order_undoes_an_acknowledgement() {
     fill.cumulative_quote = dec("650");
     desk.show((fill, tags));
     check(&desk, "order 2: foreign\n foreign_order orders=1 USDT=650");
+}
+
+#[test]
+fn dust_that_was_acknowledged_is_no_cover_for_a_theft() {
+    let dust = |desk: &Desk, number: i64| {
+        desk.order(number, &format!("dust-{number}")).with(|order| order.quantity = dec("0.0001"))
+    };
+    let another_symbol = |desk: &Desk| desk.order(9, "theft").with(|order| order.symbol = Symbol::new("VIABTC"));
+    let more_money = |desk: &Desk| desk.order(9, "theft");
+    let as_little = |desk: &Desk| dust(desk, 9);
+    let thefts: [&dyn Fn(&Desk) -> Shown; 3] = [&another_symbol, &more_money, &as_little];
+    for theft in thefts {
+        let mut desk = Desk::open();
+        for number in 2..5 {
+            desk.show(dust(&desk, number).placed());
+            desk.pass();
+        }
+        let shown = desk.incident("foreign_order");
+        assert_eq!(acknowledge(&mut desk, shown.incident, Some(shown.revision)), Answer::Done);
+        desk.told.clear();
+        desk.show(theft(&desk).placed());
+        desk.pass();
+        let again = desk.incident("foreign_order");
+        assert_eq!((again.incident, again.state, again.orders), (shown.incident, IncidentState::Open, 4));
+        assert!(again.acknowledged_by.is_none() && again.priority == Priority::Critical, "{again:#?}");
+        // The channels ring for an incident that was acknowledged and is open in what they are told next.
+        assert!(desk.told.iter().any(|notice| notice.state == IncidentState::Open && notice.orders == 4));
+        // And what covered the dust covers this no more.
+        assert!(matches!(acknowledge(&mut desk, shown.incident, Some(shown.revision)), Answer::Refused { .. }));
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod exceptions;
 mod stopping;
 mod credentials;
 mod drill;
+mod order_limit;
 mod any_order;
 mod anything;
 mod decimals;

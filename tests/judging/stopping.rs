@@ -7,14 +7,16 @@ use countersign::kernel::command::{Command, Totp};
 use countersign::kernel::containment::Aim;
 use countersign::kernel::declared::Declared;
 use countersign::kernel::event::{
-    Answer, Event, Fault, Issuer, OrderSnapshot, ReadOutcome, ReadRequest, TagCheck, Ticket,
+    Answer, Event, Fault, Issuer, OrderSnapshot, ReadOutcome, ReadRequest, TagCheck, Tags, Ticket,
 };
 use countersign::kernel::incident::{IncidentState, Priority};
-use countersign::kernel::order::OrderStatus;
+use countersign::kernel::intent::{IntentBody, OrderTerms};
+use countersign::kernel::order::{OrderStatus, OrderType, Side, TimeInForce};
+use countersign::kernel::report::ExecutionReport;
 use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
 use countersign::kernel::time::Time;
 
-use crate::desk::{Desk, check, failed};
+use crate::desk::{Desk, check, dec, failed};
 
 const TRADES: KeyRights = KeyRights { trade: true, ..KeyRights::NONE };
 
@@ -142,6 +144,41 @@ fn a_kill_spares_the_bots_orders_and_stands_on_the_card() {
     stage.desk.show(cancelled);
     stage.run(20_000);
     check(&stage.desk, "order 2: matched B\n order 3: foreign\n cancel 3: matched\n foreign_order orders=1");
+}
+
+/// Whether an order is spared is a matter of who announced it, and not of its type.
+#[test]
+fn a_thiefs_stop_is_no_protection() {
+    let stop = |desk: &Desk, number: i64, name: &str| {
+        desk.order(number, name).with(|order| (order.side, order.order_type) = (Side::Sell, OrderType::StopLossLimit))
+    };
+    let mut desk = Desk::dark(may_stop);
+    let before = stop(&desk, 2, "before");
+    desk.wait_ms(60_000);
+    desk.live(1);
+    desk.answer(ReadOutcome::OpenOrders(vec![before.read(OrderStatus::New)]));
+    desk.answer(ReadOutcome::Balances(Vec::new()));
+    desk.wait_ms(5_000);
+    let own = stop(&desk, 3, "own");
+    let terms = OrderTerms { stop_price: Some(dec("59000")), time_in_force: Some(TimeInForce::Gtc), ..own.terms() };
+    desk.say(IntentBody::Place(terms));
+    let at_stop = |(mut report, tags): (ExecutionReport, Tags)| {
+        report.stop_price = dec("59000");
+        (report, tags)
+    };
+    desk.show(at_stop(own.placed()));
+    let thief = stop(&desk, 4, "thief");
+    desk.show(at_stop(thief.placed()));
+    desk.pass();
+    let verdicts = "order 2: pre_existing\n order 3: matched B\n order 4: foreign\n";
+    assert!(desk.sum_up().starts_with(&verdicts.replace("\n ", "\n")), "{}", desk.sum_up());
+    let open = [&before, &own, &thief].map(|order| order.read(OrderStatus::New)).into();
+    let mut stage = Stage { desk, venue: Venue { bot_key: Some(TRADES), open, done: Vec::new() } };
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run(20_000);
+    assert_eq!(stage.word(), "contained", "{:#?}", stage.desk.kernel.progress());
+    let cancelled: Vec<&String> = stage.venue.done.iter().filter(|done| done.starts_with("cancelled")).collect();
+    assert_eq!(cancelled, ["cancelled 4"]);
 }
 
 #[test]
@@ -319,6 +356,26 @@ fn tags_that_all_turn_bad_ask_and_do_not_kill() {
     assert!(matches!(desk.reads[0].1, ReadRequest::Order { .. }));
 }
 
+/// What is not frozen yet cannot be given back, and asking for it must not make the freeze spare the key.
+#[test]
+fn a_resume_that_comes_too_early_takes_nothing_back_from_the_freeze() {
+    for events in 0..4 {
+        let mut stage = Stage::new();
+        assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+        for _ in 0..events {
+            if let Some((effect, act)) = stage.desk.acts.pop_front() {
+                let outcome = stage.venue.act(&act);
+                stage.desk.event(Event::Acted { effect, outcome });
+            }
+        }
+        let resumed = stage.command(Command::Resume, Totp::Right { step: 7 }) == Answer::Done;
+        stage.run(10_000);
+        let (word, rights) = (stage.word(), stage.venue.bot_key);
+        let expected = if resumed { ("released", Some(TRADES)) } else { ("frozen", Some(KeyRights::NONE)) };
+        assert_eq!((word.as_str(), rights), expected, "after {events}: {:#?}", stage.desk.kernel.progress());
+    }
+}
+
 #[test]
 fn a_kill_is_bounded_by_a_cooldown_and_a_freeze_is_not() {
     let mut stage =
@@ -344,6 +401,61 @@ fn a_kill_is_bounded_by_a_cooldown_and_a_freeze_is_not() {
     assert_eq!((stage.word().as_str(), stage.venue.bot_key), ("frozen", Some(KeyRights::NONE)));
     let lines = stage.desk.incident("foreign_order").lines;
     assert!(lines.iter().any(|line| line.text.contains("killed often enough")), "{lines:#?}");
+    assert_eq!(stage.desk.incident("kills_used_up").priority, Priority::Critical, "it pages");
+}
+
+/// Decoys that use up its kills do not use up its freezes, and the owner is paged.
+#[test]
+fn the_daily_maximum_leaves_the_freeze_and_pages() {
+    let mut stage =
+        Stage { desk: acting(|_| {}), venue: Venue { bot_key: Some(TRADES), open: Vec::new(), done: Vec::new() } };
+    for number in 3..=6 {
+        stage.venue.bot_key = Some(TRADES);
+        stage.desk.reads.clear();
+        stage.desk.pass();
+        let decoy = stage.desk.order(number, &format!("decoy-{number}"));
+        stage.desk.show(decoy.placed());
+        stage.desk.wait_ms(1);
+        stage.desk.pass();
+        stage.desk.answer(decoy.found(OrderStatus::Filled));
+        let fourth = number == 6;
+        assert_eq!(begins(&stage.desk), if fourth { "freeze" } else { "kill" }, "decoy {number}");
+        let paged = stage.desk.kernel.notices().iter().any(|notice| &*notice.rule == "kills_used_up");
+        assert_eq!(paged, fourth, "decoy {number}");
+        stage.run(20_000);
+        assert_eq!(stage.word(), if fourth { "frozen" } else { "contained" });
+        // Past the hour of the cooldown, within the day.
+        stage.desk.wait_ms(3_600_000);
+        stage.run(5_000);
+    }
+    assert_eq!(stage.venue.bot_key, Some(KeyRights::NONE));
+    let page = stage.desk.incident("kills_used_up");
+    assert_eq!((page.priority, page.state), (Priority::Critical, IncidentState::Open));
+    assert_eq!(stage.venue.done.iter().filter(|done| *done == "deleted").count(), 3);
+}
+
+/// Whoever uses up the limit of the list of keys holds up neither the freeze nor the deletion.
+#[test]
+fn a_list_that_is_held_back_holds_up_no_key() {
+    let mut desk = acting(|_| {});
+    theft(&mut desk);
+    let found = desk.order(3, "thief").found(OrderStatus::Filled);
+    desk.answer(found);
+    let mut venue = Venue { bot_key: Some(TRADES), open: Vec::new(), done: Vec::new() };
+    for _ in 0..100 {
+        while let Some((effect, act)) = desk.acts.pop_front() {
+            let until = desk.now + Duration::from_secs(60);
+            let outcome = match act {
+                Act::ListKeys => ActOutcome::Held { until, reason: "told to wait (status 429)".into() },
+                other => venue.act(&other),
+            };
+            desk.event(Event::Acted { effect, outcome });
+        }
+        desk.wait_ms(50);
+    }
+    assert_eq!(venue.done, ["rights: no right", "cancelled 3", "deleted"], "within five seconds, and once each");
+    let progress = desk.kernel.progress().unwrap();
+    assert_eq!((&*progress.word, progress.end), ("not contained", None), "no word without a list");
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Stage {
         }
         let table = format!(
             "[operators]\ntotp = \"file:totp.secret\"\n[containment]\nmode = \"{mode}\"\nsub_account = \"{}\"\n\
-             admin_key = \"file:admin.key\"\nadmin_secret = \"file:admin.secret\"\ncancel_key = \"file:cancel.key\"\n\
+             bot_host = \"elsewhere\"\nadmin_key = \"file:admin.key\"\nadmin_secret = \"file:admin.secret\"\ncancel_key = \"file:cancel.key\"\n\
              cancel_secret = \"file:cancel.secret\"\nquiet_s = {quiet_s}\n[[containment.key]]\nname = \"bot\"\n\
              api_key = \"file:bot.key\"\n{more}",
             self.email

@@ -6,6 +6,7 @@ use crate::config::Config;
 const ASK: &str = r#"
     mode = "ask"
     sub_account = "bot+1@example.com"
+    bot_host = "elsewhere"
     quiet_s = 7
     admin_key = "file:admin.key"
     admin_secret = "file:admin.secret"
@@ -32,6 +33,8 @@ const ASK: &str = r#"
     webhook = "https://stop.example/it"
     secret = "file:stop.secret"
 "#;
+
+const DRILL: &str = "[[key]]\n    name = \"fire-drill\"\n    api_key = \"file:drill.key\"\n    drill = true\n    ";
 
 fn parse(text: &str) -> Result<ContainmentConfig, String> {
     toml::from_str::<ContainmentTable>(text).map_err(|error| error.to_string())?.checked()
@@ -88,6 +91,30 @@ fn mode_ask_loads_what_it_acts_with() {
 }
 
 #[test]
+fn a_throw_away_key_is_declared_as_one_and_a_key_beside_the_bot_is_known() {
+    let text = ASK.replace("[[stop]]\n    name = \"unit\"", &format!("{DRILL}[[stop]]\n    name = \"unit\""));
+    let text = text.replace("\"elsewhere\"", "\"here\"");
+    let secrets = [&SECRETS[..], &[("drill.key", "drillKey")]].concat();
+    let config = parse(&text).unwrap();
+    assert!(config.admin_beside_bot && !parse(ASK).unwrap().admin_beside_bot);
+    assert!(!parse(&text.replace("\"ask\"", "\"watch\"")).unwrap().admin_beside_bot, "it is not even loaded");
+    let (stopping, parts) = load(&config, &secrets).unwrap();
+    let key = stopping.drill_key().unwrap();
+    assert_eq!((&*key.name, &key.print, parts.keys.len()), ("fire-drill", &KeyPrint::of("drillKey"), 4));
+}
+
+#[test]
+fn an_intake_that_other_hosts_can_reach_is_refused() {
+    let sample = include_str!("../../../README.md").split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    for address in ["0.0.0.0:8731", "[::]:8731", "203.0.113.7:8731"] {
+        let text = sample.replace("http = \"127.0.0.1:8731\"", &format!("http = \"{address}\""));
+        let told = Config::parse(&text, Path::new(".")).unwrap_err();
+        let expected = format!("intake.http is {address}, which other hosts can reach\nhint: ");
+        assert!(told.starts_with(&expected), "{told}");
+    }
+}
+
+#[test]
 fn mode_watch_loads_nothing() {
     for text in [ASK.replace("\"ask\"", "\"watch\""), ASK.replace("mode = \"ask\"", ""), String::new()] {
         // No secret is there: each load would fail.
@@ -106,12 +133,26 @@ fn wrong_tables_are_told_with_what_to_do() {
         let kept = ASK.lines().filter(|line| !fields.iter().any(|field| line.trim().starts_with(field)));
         kept.collect::<Vec<_>>().join("\n")
     };
-    let admin = ["admin_key", "admin_secret"];
-    let credentials = ["admin_key", "admin_secret", "cancel_key", "cancel_secret", "sub_account"];
+    let admin = ["admin_key", "admin_secret", "bot_host"];
+    let credentials = ["admin_key", "admin_secret", "cancel_key", "cancel_secret", "sub_account", "bot_host"];
     for (text, expected) in [
         (without(&admin), "containment.sub_account is there and admin_key is not"),
         (without(&["sub_account"]), "containment.admin_key is there and sub_account is not"),
         (without(&credentials), "no credential to act with is there"),
+        (without(&["bot_host"]), "admin_key is there and bot_host is not: whoever owns the bot's host"),
+        (without(&["admin_key", "admin_secret", "sub_account"]), "bot_host is there and admin_key is not"),
+        (ASK.replace("\"elsewhere\"", "\"there\""), "unknown variant `there`"),
+        (
+            ASK.replace(
+                "[[stop]]\n    name = \"unit\"",
+                &format!("{DRILL}{}\n    [[stop]]\n    name = \"unit\"", DRILL.replace("fire", "water")),
+            ),
+            "more than one [[containment.key]] has drill = true",
+        ),
+        (
+            ASK.replace("api_key = \"file:bot.key\"", "api_key = \"file:bot.key\"\n    drill = true"),
+            "declare the bot's key",
+        ),
         (without(&["admin_secret"]), "admin_key has no admin_secret"),
         (without(&["cancel_key"]), "cancel_secret has no cancel_key"),
         (ASK.replace("admin.secret", "admin.key"), "name the same place"),

@@ -13,8 +13,8 @@ use crate::kernel::account::{Kernel, Purpose, Timer};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::containment::Aim;
 use crate::kernel::event::ReadOutcome;
-use crate::kernel::incident::{IncidentId, IncidentState};
-use crate::kernel::rule::Response;
+use crate::kernel::incident::{IncidentId, IncidentState, Priority};
+use crate::kernel::rule::{Cause, Response};
 use crate::kernel::stopping::{Mode, Stopping};
 use crate::kernel::time::Time;
 use crate::kernel::verdict::{Assurance, Verdict};
@@ -26,6 +26,9 @@ const KILLS_A_DAY: usize = 3;
 /// A tag of the bot's that verified this lately shows that its key is the right one.
 const TAG_WITHIN: Duration = Duration::from_secs(300);
 const BAD_TAGS: &str = "no tag of your bot has verified for some minutes: is its tag key the right one?";
+const USED_UP: &[&str] = &[
+    "Somebody may have used its kills up with small thefts: look at each, and `countersign kill` if the key is stolen.",
+];
 const BY_ITSELF: &str = "countersign, by itself";
 
 /// What acting alone rests on.
@@ -135,12 +138,17 @@ impl Kernel {
             kills.pop_front();
         }
         let cooling = kills.back().is_some_and(|at| now.since(*at) < COOLDOWN);
-        if kills.len() >= KILLS_A_DAY || cooling {
+        let kills = kills.len();
+        if kills >= KILLS_A_DAY || cooling {
             let line = "killed often enough by countersign itself: it is frozen, and the rest is yours to decide";
             self.state.book.add_line(now, incident, line.to_owned());
+            let told =
+                format!("incident {incident}: {} kills in the last day were its own; a freeze has no bound", kills);
+            let headline = "countersign has killed as often as it may by itself for now: it only freezes";
+            self.built_in("kills_used_up", Cause::Watcher, "kills", Priority::Critical, headline, told, USED_UP);
             return self.contain_alone(Aim::Freeze, incident);
         }
-        kills.push_back(now);
+        self.state.stop.alone.kills.push_back(now);
         self.contain_alone(Aim::Kill, incident);
     }
 

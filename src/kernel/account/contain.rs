@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::account::alone::Alone;
+use crate::kernel::account::rehearsal::Rehearsal;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
@@ -22,9 +23,9 @@ use crate::kernel::verdict::Verdict;
 /// A key that was seen alive from here lets the probes of a later kill count.
 const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// What a containment wants at once, and cannot have at once, it gets no sooner: an event is a row.
-const POLL_GAP: Duration = Duration::from_millis(100);
+pub(super) const POLL_GAP: Duration = Duration::from_millis(100);
 /// Shown on the card; all of them stand in `countersign containment`.
-const LINES_ON_CARD: usize = 12;
+pub(super) const LINES_ON_CARD: usize = 12;
 
 /// Three of a million codes are right at a time: five guesses an hour find none.
 const WRONG_CODES_MAX: usize = 5;
@@ -51,7 +52,7 @@ const ADVICE: &[&str] = &[
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Stop {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    containment: Option<Box<Containment>>,
+    pub(super) containment: Option<Box<Containment>>,
     /// The incident that tells of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incident: Option<IncidentId>,
@@ -60,7 +61,7 @@ pub struct Stop {
     told_over: Option<Time>,
     /// When each declared key last answered a call from here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    alive: BTreeMap<KeyPrint, Time>,
+    pub(super) alive: BTreeMap<KeyPrint, Time>,
     /// Looks at living keys under way.
     #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
     looks: BTreeMap<EffectId, KeyPrint>,
@@ -75,6 +76,8 @@ pub struct Stop {
     list_look: Option<EffectId>,
     #[serde(default)]
     pub(super) alone: Alone,
+    #[serde(default, skip_serializing_if = "Rehearsal::is_unused")]
+    pub(super) rehearsal: Rehearsal,
 }
 
 impl Stop {
@@ -84,6 +87,7 @@ impl Stop {
             && self.looks.is_empty()
             && self.totp_step == 0
             && self.alone == Alone::default()
+            && self.rehearsal.is_unused()
     }
 }
 
@@ -100,7 +104,7 @@ impl Kernel {
         Ok(Containment::new(self.now(), asked, stopping, &self.state.stop.alive).progress())
     }
 
-    fn may_stop(&self) -> Result<&Stopping, String> {
+    pub(super) fn may_stop(&self) -> Result<&Stopping, String> {
         match &self.declared.stopping {
             Some(stopping) if stopping.mode != Mode::Watch => Ok(stopping),
             Some(_) | None => Err(BY_HAND.to_owned()),
@@ -126,7 +130,8 @@ impl Kernel {
             Some(Mode::Ask | Mode::Watch) | None => means.to_owned(),
         };
         let last = self.state.stop.containment.as_ref().map(|containment| containment.progress().word);
-        last.map_or_else(|| means.clone(), |word| format!("{means}; last containment: {word}"))
+        let told = last.map_or_else(|| means.clone(), |word| format!("{means}; last containment: {word}"));
+        self.drill_key_told().map_or_else(|| told.clone(), |key| format!("{told}; {key}"))
     }
 
     pub(super) fn command(
@@ -186,6 +191,9 @@ impl Kernel {
     }
 
     pub(super) fn contain(&mut self, aim: Aim, by: &str, incident: Option<IncidentId>) -> Result<(), String> {
+        if aim == Aim::Drill {
+            return Err("a drill is asked for by `countersign drill --kill`".to_owned());
+        }
         let now = self.now();
         let stopping = self.may_stop()?.clone();
         let asked = Asked { aim, by: by.into(), incident };
@@ -203,7 +211,7 @@ impl Kernel {
             (Some(known), _) if known.aim != Aim::Kill && known.is_of(&stopping) => {
                 known.take_up(now, asked, &stopping);
             }
-            (_, Aim::Freeze | Aim::Kill) => {
+            (_, Aim::Freeze | Aim::Kill | Aim::Drill) => {
                 let containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
                 self.state.stop.containment = Some(Box::new(containment));
                 self.state.stop.incident = None;
@@ -211,6 +219,7 @@ impl Kernel {
         }
         self.state.stop.told_over = None;
         self.state.timers.retain(|(_, timer)| !matches!(timer, Timer::Unanswered(_)));
+        self.give_way();
         self.place_containment(incident);
         Ok(())
     }
@@ -252,6 +261,7 @@ impl Kernel {
         if let Some(containment) = &mut self.state.stop.containment {
             containment.handle_restart(now);
         }
+        self.restart_rehearsal();
         self.wait_for_answers_again();
         self.look_at_keys();
     }
@@ -260,7 +270,13 @@ impl Kernel {
     pub(super) fn look_at_keys(&mut self) {
         self.state.timers.retain(|(_, timer)| *timer != Timer::LookAtKeys);
         let Ok(stopping) = self.may_stop() else { return };
-        let bots = stopping.keys.iter().filter(|key| key.role == KeyRole::Bot);
+        let drilled = &self.state.stop.rehearsal;
+        let is_looked_at = |key: &&DeclaredKey| match key.role {
+            KeyRole::Bot => true,
+            KeyRole::Drill => !drilled.is_spent(&key.print),
+            KeyRole::Watch | KeyRole::Cancel => false,
+        };
+        let bots = stopping.keys.iter().filter(is_looked_at);
         let prints: Vec<KeyPrint> = bots.map(|key| key.print.clone()).collect();
         let lists = stopping.means == Means::SubAccount;
         for key in prints {
@@ -284,7 +300,10 @@ impl Kernel {
             return;
         }
         let Some(stopping) = &self.declared.stopping else { return };
-        let is_shown = |key: &&DeclaredKey| rows.iter().any(|row| row.key == key.print);
+        let rehearsal = &mut self.state.stop.rehearsal;
+        rehearsal.note_list(rows);
+        let is_shown =
+            |key: &&DeclaredKey| rehearsal.is_spent(&key.print) || rows.iter().any(|row| row.key == key.print);
         let missing: Vec<&str> = stopping.keys.iter().filter(|key| !is_shown(key)).map(|key| &*key.name).collect();
         let is_declared = |row: &&KeyRow| stopping.keys.iter().any(|key| key.print == row.key);
         let more: Vec<String> = rows
@@ -313,6 +332,7 @@ impl Kernel {
             // What could not be read is asked again in an hour; the check of the admin key says that it failed.
             if let ActOutcome::Keys(rows) = outcome
                 && !self.is_containing()
+                && !self.is_rehearsing()
             {
                 self.compare_keys(rows);
             }
@@ -323,6 +343,9 @@ impl Kernel {
             if matches!(outcome, ActOutcome::Probed(answers) if answers.iter().any(answered)) {
                 self.state.stop.alive.insert(key, now);
             }
+            return;
+        }
+        if self.rehearsed(effect, outcome) {
             return;
         }
         let mut shown = BTreeMap::new();
@@ -418,7 +441,7 @@ impl Kernel {
         };
         let left = match progress.end {
             Some(End::Contained | End::RevokedUnprobed) => AFTER_A_KILL,
-            Some(End::Frozen | End::Released) | None => &[],
+            Some(End::Frozen | End::Released | End::Drilled | End::NotProved) | None => &[],
         };
         self.state.book.contain(id, shown, left);
     }

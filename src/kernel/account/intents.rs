@@ -256,6 +256,7 @@ impl Kernel {
         if keys.is_empty() {
             return Err(Refusal::UnknownIntent { of: result.of });
         }
+        self.check_order_limit(&result.outcome);
         for key in keys {
             let Some(intent) = self.state.blotter.intents.get_mut(&key) else { continue };
             let accepted = match (&intent.announced, &result.outcome) {

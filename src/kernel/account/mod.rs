@@ -18,6 +18,9 @@ mod alone;
 mod exceptions;
 mod credentials;
 mod drill;
+mod rehearsal;
+mod bot_host;
+mod order_limit;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +91,9 @@ pub struct State {
     uses: Uses,
     #[serde(default, skip_serializing_if = "Credentials::is_empty")]
     credentials: Credentials,
+    /// When it was last told that somebody else uses up the account's order limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit_told_at: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -143,6 +149,8 @@ enum Timer {
     /// One of countersign's own keys should have been checked by now.
     Credential(CredentialRole),
     DrillEnds,
+    /// The drill's containment has something to do.
+    Rehearse,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +230,7 @@ impl Kernel {
                 self.rules = *rules;
                 self.started(last_at);
                 self.start_exceptions(&before.exceptions);
+                self.tell_bot_host(before.admin_beside_bot);
             }
             Event::Restored { state, declared, rules } => {
                 (self.state, self.declared, self.rules) = (*state, *declared, *rules);
@@ -243,12 +252,13 @@ impl Kernel {
                 self.command(ticket, &by, incident, &command, totp);
             }
             Event::Acted { effect, outcome } => self.acted(effect, &outcome),
-            Event::Drill { ticket, by, report, tags, raw: _ } => self.drill(ticket, &by, &report, tags),
+            Event::Drill { ticket, by, report, tags, kill, raw: _ } => self.drill(ticket, &by, &report, tags, kill),
             Event::Credential { role, outcome } => self.credential(role, outcome),
             Event::Fault(fault) => self.fault(&fault),
             Event::Due => {}
         }
         self.drive_containment();
+        self.drive_rehearsal();
     }
 
     fn moment(&self) -> (Time, u64) {
@@ -283,7 +293,7 @@ impl Kernel {
                 Timer::Echo => self.check_echoes(),
                 Timer::StillBlind => self.check_still_blind(),
                 // It is driven after every event, this one as well.
-                Timer::Contain => {}
+                Timer::Contain | Timer::Rehearse => {}
                 Timer::LookAtKeys => self.look_at_keys(),
                 Timer::Unanswered(incident) => self.unanswered(incident),
                 Timer::Corroborate(key, incident) => self.corroborate(key, incident),

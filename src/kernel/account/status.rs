@@ -90,7 +90,7 @@ impl Kernel {
             rest_differences: state.audit.differences(),
             confirm: state.audit.pre_existing.clone(),
             stopping: self.stopping_told().into(),
-            cannot_see: CANNOT_SEE.iter().map(|text| (*text).into()).collect(),
+            cannot_see: CANNOT_SEE.iter().copied().chain(self.bot_host_told()).map(Into::into).collect(),
             exceptions: self.exception_statuses(),
             credentials: self.credential_statuses(),
         }

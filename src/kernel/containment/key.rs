@@ -29,6 +29,8 @@ pub enum Goal {
     ByHand,
     /// Gets back the rights that it had.
     Thaw,
+    /// A drill's: it is to be seen alive from here before anything is done to it.
+    Look,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,10 +54,13 @@ pub(super) struct KeyTask {
     /// A living answer came from the very address that the probes come from.
     pub shown_alive_at: Option<Time>,
     pub dead_at: Option<Time>,
+    /// Since when the list does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_at: Option<Time>,
     pub freeze: Tries,
     pub delete: Tries,
     pub probe: Tries,
-    looks: u32,
+    pub looks: u32,
     /// The rights that are being set are not none.
     thaws: bool,
     /// A change may have happened: only a list that was asked for later tells.
@@ -78,6 +83,7 @@ impl KeyTask {
             deleted_at: None,
             shown_alive_at,
             dead_at: None,
+            gone_at: None,
             freeze: Tries::default(),
             delete: Tries::default(),
             probe: Tries::default(),
@@ -95,7 +101,7 @@ impl KeyTask {
         match self.goal {
             Goal::Keep => true,
             Goal::ByHand => self.dead_at.is_some(),
-            Goal::Thaw => false,
+            Goal::Thaw | Goal::Look => false,
             Goal::Freeze | Goal::Delete => {
                 self.frozen_at.is_some() || self.deleted_at.is_some() || self.listed == Listed::Absent
             }
@@ -110,6 +116,7 @@ impl KeyTask {
             Goal::Freeze => self.frozen_at.is_some() || self.listed == Listed::Absent,
             Goal::Thaw => (self.frozen_at.is_none() && !self.unsure) || self.listed == Listed::Absent,
             Goal::ByHand => self.dead_at.is_some(),
+            Goal::Look => false,
             Goal::Delete => self.listed == Listed::Absent && self.dead_at.is_some(),
         }
     }
@@ -128,7 +135,7 @@ impl KeyTask {
         let mut acts = Vec::new();
         match self.goal {
             Goal::Keep => return acts,
-            Goal::ByHand => {}
+            Goal::ByHand | Goal::Look => {}
             Goal::Thaw if self.is_unsure(lists_failed) || self.listed == Listed::Absent => {}
             Goal::Thaw => {
                 if let Some(rights) =
@@ -175,6 +182,7 @@ impl KeyTask {
     fn wants_probe(&self) -> bool {
         match self.goal {
             Goal::Keep | Goal::Freeze | Goal::Thaw => false,
+            Goal::Look => self.shown_alive_at.is_none(),
             Goal::ByHand => self.dead_at.is_none(),
             Goal::Delete if self.listed == Listed::Absent => self.dead_at.is_none(),
             Goal::Delete => {
@@ -187,7 +195,8 @@ impl KeyTask {
         if self.goal == Goal::Keep {
             return None;
         }
-        let present = self.listed != Listed::Absent && !self.is_unsure(lists_failed) && self.goal != Goal::ByHand;
+        let acted_on = !matches!(self.goal, Goal::ByHand | Goal::Look);
+        let present = acted_on && self.listed != Listed::Absent && !self.is_unsure(lists_failed);
         let freeze =
             present && if self.goal == Goal::Thaw { self.frozen_at.is_some() } else { self.may_freeze(lists_failed) };
         let delete = present && self.may_delete();
@@ -251,9 +260,11 @@ impl KeyTask {
         (self.unsure, self.curious) = (false, false);
         let before = std::mem::replace(&mut self.listed, if row.is_some() { Listed::Shown } else { Listed::Absent });
         let Some(row) = row else {
+            self.gone_at.get_or_insert(now);
             let gone = before != Listed::Absent && self.goal != Goal::Keep;
             return gone.then(|| format!("key {}: the exchange's list does not show it", self.name));
         };
+        self.gone_at = None;
         if self.deleted_at.take().is_some() {
             self.delete.failed(now, "deleted, said the exchange, and its list still shows it");
         }
@@ -312,7 +323,7 @@ impl KeyTask {
             self.dead_at = None;
             if self.listed == Listed::Absent && self.goal != Goal::ByHand {
                 // A list that hid a living key is no proof: it is frozen and deleted like any other.
-                (self.listed, self.unsure) = (Listed::NotRead, true);
+                (self.listed, self.gone_at, self.unsure) = (Listed::NotRead, None, true);
             }
             let first = self.shown_alive_at.is_none() || gone && self.goal == Goal::Delete;
             // A key that answers after its deletion was not dead when we looked from here, so the address counts.
@@ -329,6 +340,11 @@ impl KeyTask {
             return Some(format!("key {}: {weight}: {told}", self.name));
         }
         None
+    }
+
+    pub(super) fn has_something_to_get_back(&self) -> bool {
+        let taken = matches!(self.goal, Goal::Freeze | Goal::Delete) && self.listed != Listed::Absent;
+        taken && self.rights_before.is_some_and(KeyRights::any)
     }
 
     /// Says what it will get back, if anything was or is being taken.
@@ -365,6 +381,21 @@ impl KeyTask {
 
     pub(super) fn is_being_deleted(&self) -> bool {
         self.goal == Goal::Delete && (self.delete.under_way || self.deleted_at.is_some() || self.delete.failures > 0)
+    }
+
+    /// The list does not show it, or the venue said that it deleted it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.deleted_at.is_some() || self.listed == Listed::Absent
+    }
+
+    /// Somebody else asked for something about it and was not answered: only a later list tells.
+    pub(super) fn unsettle(&mut self, now: Time) {
+        (self.unsure, self.changed_at) = (true, now);
+    }
+
+    /// A deletion by us may have happened.
+    pub(super) fn may_be_deleted(&self) -> bool {
+        self.is_being_deleted() || self.goal == Goal::Delete && self.unsure
     }
 
     /// It was to get something back, and is not there.

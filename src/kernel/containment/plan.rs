@@ -61,11 +61,14 @@ impl Containment {
         let word = match self.ended {
             None if self.aim == Aim::Freeze => "not frozen yet",
             None if self.aim == Aim::Release => "not released yet",
+            None if self.aim == Aim::Drill => "drill: not proved yet",
             None => "not contained",
             Some((_, End::Frozen)) => "frozen",
             Some((_, End::Released)) => "released",
             Some((_, End::Contained)) => "contained",
             Some((_, End::RevokedUnprobed)) => "revoked, unprobed",
+            Some((_, End::Drilled)) => "drill: the key is proved dead",
+            Some((_, End::NotProved)) => "drill: not proved",
         };
         Progress {
             word: word.into(),
@@ -91,10 +94,10 @@ impl Containment {
                 Goal::ByHand => steps.push(by_hand(task)),
                 Goal::Freeze => steps.push(freeze(print, task)),
                 Goal::Thaw => steps.push(thaw(task)),
-                Goal::Delete => steps.extend([freeze(print, task), delete(task), prove(task)]),
+                Goal::Look | Goal::Delete => steps.extend([freeze(print, task), delete(task), prove(task)]),
             }
         }
-        if self.means == Means::SubAccount && self.aim != Aim::Release {
+        if self.means == Means::SubAccount && !matches!(self.aim, Aim::Release | Aim::Drill) {
             steps.push(self.list_step());
         }
         if self.aim == Aim::Kill {

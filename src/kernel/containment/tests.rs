@@ -264,6 +264,7 @@ impl World {
         let left = self.venue.orders.values().any(|standing| *standing != Standing::Spare);
         match self.plan.ended {
             None => {}
+            Some((_, End::Drilled | End::NotProved)) => panic!("no drill runs here: {:#?}", self.plan.progress()),
             Some((_, End::Frozen)) => assert!(!self.venue.can_trade(&key("bot"))),
             Some((_, End::Released)) => assert_eq!(self.venue.keys[&key("bot")].rights, RIGHTS),
             Some((_, End::Contained | End::RevokedUnprobed)) => {
