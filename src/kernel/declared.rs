@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::exception::LocalException;
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset, Bot, Symbol};
+use crate::kernel::people::People;
 use crate::kernel::stopping::Stopping;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub struct Declared {
     pub stopping: Option<Stopping>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<LocalException>,
+    #[serde(default, skip_serializing_if = "People::is_empty")]
+    pub people: People,
 }
 
 impl Declared {
@@ -40,6 +43,7 @@ impl Declared {
             waits: Waits::default(),
             stopping: None,
             exceptions: Vec::new(),
+            people: People::default(),
         }
     }
 }
@@ -105,6 +109,16 @@ pub struct Network {
 }
 
 impl Network {
+    #[must_use]
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {

@@ -65,7 +65,15 @@ fn a_drill_mixes_with_no_theft_and_contains_nothing() {
     assert_eq!(drill(&mut desk), Answer::Done);
     // Not even when somebody presses its button.
     let (ticket, by, incident) = (Ticket(2), "owner".into(), Some(told(&desk).incident));
-    desk.event(Event::Command { ticket, by, incident, command: Command::Kill, totp: Totp::Absent });
+    desk.event(Event::Command {
+        ticket,
+        by,
+        way: None,
+        why: None,
+        incident,
+        command: Command::Kill,
+        totp: Totp::Absent,
+    });
     let answer = desk.answers.pop();
     assert!(matches!(&answer, Some(Answer::Refused { reason }) if reason.contains("a drill")), "{answer:?}");
     desk.wait_ms(20_000);

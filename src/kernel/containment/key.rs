@@ -43,6 +43,9 @@ pub(super) enum Listed {
 pub(super) struct KeyTask {
     pub name: Box<str>,
     pub declared: bool,
+    /// Nobody declared it, and its owner says that it is his.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allowed: bool,
     pub goal: Goal,
     pub listed: Listed,
     /// Before we touched it: what a release gives back.
@@ -71,6 +74,7 @@ impl KeyTask {
         Self {
             name: name.into(),
             declared,
+            allowed: false,
             goal,
             listed: Listed::NotRead,
             rights_before: None,
@@ -88,6 +92,10 @@ impl KeyTask {
             changed_at: Time::EPOCH,
             last_probe: None,
         }
+    }
+
+    pub(super) fn is_strangers(&self) -> bool {
+        !self.declared && !self.allowed
     }
 
     /// Nobody can place an order with it any more, as far as the venue has said.

@@ -145,6 +145,7 @@ fn freeze_and_kill_take_two_presses_and_happen_once() {
             account: Account::new("main"),
             command: command.clone(),
             by: "Telegram user 42".into(),
+            way: Some(Way::Telegram { user: 42 }),
             why: None,
             chat: Some(CHAT),
         };
