@@ -13,6 +13,8 @@ mod budget;
 mod crash;
 #[path = "stopping/faults.rs"]
 mod faults;
+#[path = "stopping/fund.rs"]
+mod fund;
 #[path = "stopping/memory.rs"]
 mod memory;
 #[path = "stopping/stranger.rs"]

@@ -61,6 +61,13 @@ impl OperatorsTable {
                     return Err(told_twice(way));
                 }
             }
+            let same = |other: &&PersonTable| other.name != *of && other.totp.is_some() && other.totp == table.totp;
+            if let Some(other) = self.persons.iter().find(same) {
+                return Err(format!(
+                    "persons {of} and {} have one secret of one-time passwords\nhint: countersign secret totp NAME makes one for each",
+                    other.name
+                ));
+            }
             let listed = |user: &u64| telegram.is_some_and(|telegram| telegram.allowed_users.contains(user));
             if let Some(user) = table.telegram.filter(|user| !listed(user)) {
                 return Err(format!(
@@ -120,6 +127,7 @@ mod tests {
                 "two persons in [operators] are uid 1001",
             ),
             (person("bob", "totp = \"file:b\""), "person bob has no way to come in"),
+            (format!("{alice}{}", person("bob", "uid = 1002\ntotp = \"file:a\"")), "have one secret"),
             (person("bob", "telegram = 3"), "put 3 into [telegram] allowed_users"),
             (person("", "uid = 1"), "operators.person.name is 1 to 40"),
             (person("bob", "uid = -1"), "uid"),

@@ -158,7 +158,9 @@ fn both_give_a_password_of_their_own_each_step_once_a_person() {
     refused(say(&mut desk, ALICE[0], Command::Resume, Totp::Absent), "needs a one-time password");
     refused(say(&mut desk, ALICE[0], Command::Resume, Totp::Wrong), "is wrong");
     refused(say(&mut desk, ALICE[0], Command::Resume, Totp::NotSetUp), "[[operators.person]]");
-    refused(say_why(&mut desk, ALICE[0], Command::Resume, right(7), None), "needs a reason");
+    for why in [None, Some(""), Some(" \n ")] {
+        refused(say_why(&mut desk, ALICE[0], Command::Resume, right(7), why), "needs a reason");
+    }
     let approve = requested(say(&mut desk, ALICE[0], Command::Resume, right(7)));
     refused(say(&mut desk, BOB[1], approve.clone(), Totp::Absent), "needs a one-time password");
     refused(say(&mut desk, BOB[1], approve.clone(), Totp::Wrong), "is wrong");

@@ -125,7 +125,10 @@ pub(super) struct Ordered {
 }
 
 impl Kernel {
-    pub(super) fn command(&mut self, ticket: Ticket, ordered: Ordered) {
+    pub(super) fn command(&mut self, ticket: Ticket, mut ordered: Ordered) {
+        // It is kept and told: short, on one line, and blanks are no reason.
+        let why = ordered.why.map(|why| quoted(why.trim()).into_boxed_str());
+        ordered.why = why.filter(|why| !why.is_empty());
         let answer = match self.obey(ordered) {
             Ok(answer) => answer,
             Err(reason) => Answer::Refused { reason: reason.into() },

@@ -372,12 +372,14 @@ impl KeyTask {
     }
 
     pub(super) fn is_being_deleted(&self) -> bool {
-        self.goal == Goal::Delete && (self.delete.under_way || self.deleted_at.is_some() || self.delete.failures > 0)
+        // One that is gone from the list is past that, and keeps no other from getting its rights back.
+        let begun = self.delete.under_way || self.deleted_at.is_some() || self.delete.failures > 0;
+        self.goal == Goal::Delete && self.listed != Listed::Absent && begun
     }
 
-    /// It was to get something back, and is not there.
+    /// It gets nothing back, since it is not there.
     pub(super) fn is_lost(&self) -> bool {
-        self.goal == Goal::Thaw && self.listed == Listed::Absent
+        matches!(self.goal, Goal::Thaw | Goal::Delete) && self.listed == Listed::Absent
     }
 
     /// Somebody else traded. Where only probes speak, they were wrong: the address may have been shut out instead.

@@ -265,7 +265,11 @@ impl World {
         match self.plan.ended {
             None => {}
             Some((_, End::Frozen)) => assert!(!self.venue.can_trade(&key("bot"))),
-            Some((_, End::Released)) => assert_eq!(self.venue.keys[&key("bot")].rights, RIGHTS),
+            Some((_, End::Released)) => match self.venue.keys.get(&key("bot")) {
+                Some(row) => assert_eq!(row.rights, RIGHTS),
+                // Deleted by the kill before it, and by nothing else.
+                None => assert!(self.venue.ledger.contains(&(Kind::Delete, key("bot").to_string()))),
+            },
             Some((_, End::Contained | End::RevokedUnprobed)) => {
                 assert!(!self.venue.keys.contains_key(&key("bot")) && !left, "{:#?}", self.plan.progress());
             }
