@@ -141,7 +141,9 @@ impl<W: Write> Desk<'_, W> {
         vault.set(name.clone(), secret.expose_secret()).map_err(|flaw| self.place.flawed(flaw))?;
         held.replace(&vault.to_bytes())?;
         // Not data: it is to be seen once, by a person.
-        eprintln!("{code}\nScan it now: it is not shown again. [operators] totp = \"vault:{name}\" uses it.");
+        eprintln!(
+            "{code}\nScan it now: it is not shown again. totp = \"vault:{name}\" under [operators], or in an [[operators.person]], uses it."
+        );
         if self.json {
             writeln!(self.out, "{}", json!({ "name": name.as_str(), "replaced": false }))?;
         }
