@@ -1,6 +1,7 @@
 //! `countersign.toml`: read once, checked once. Raw tables come in, a `Config` that cannot be wrong goes out.
 
 pub mod containment;
+pub mod operators;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config::containment::{ContainmentConfig, ContainmentTable};
+use crate::config::operators::OperatorsTable;
 use crate::kernel::chat::TelegramConfig;
 use crate::kernel::declared::{Declared, Limits, Network, QuoteLimit, SymbolLimit, Waits};
 use crate::kernel::exception::{Exception, Expiry, LOCAL_MAX, LocalException};
@@ -183,13 +185,6 @@ pub struct IntakeTable {
     pub access_token: Option<Reference>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OperatorsTable {
-    /// The secret of the one-time passwords, without which nothing that widens trust can be commanded.
-    pub totp: Option<Reference>,
-}
-
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelegramTable {
@@ -240,6 +235,7 @@ impl Config {
             stopping: None,
             exceptions: Vec::new(),
             admin_beside_bot: false,
+            people: raw.operators.people(raw.telegram.as_ref())?,
         };
         let mut bots = Vec::with_capacity(raw.bots.len());
         for table in raw.bots {
@@ -284,6 +280,7 @@ impl Config {
                 group_chat: table.group_chat,
             }),
             webhook: self.webhook.is_some(),
+            people: self.declared.people.clone(),
             stoppable: (self.containment.mode != Mode::Watch)
                 .then(|| self.declared.account.clone())
                 .into_iter()
@@ -297,6 +294,11 @@ impl Config {
 
     pub fn operator_socket(&self) -> PathBuf {
         self.data.join("operator.sock")
+    }
+
+    /// The users that people are on this host.
+    pub fn operator_uids(&self) -> Vec<u32> {
+        self.declared.people.persons.iter().filter_map(|person| person.uid).collect()
     }
 
     /// Whether users beside countersign's own may speak for a bot on the socket.

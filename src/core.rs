@@ -26,14 +26,15 @@ use crate::kernel::command::Totp;
 use crate::kernel::containment::Aim;
 use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
-use crate::kernel::incident::{Notice, Priority};
+use crate::kernel::incident::{IncidentId, Notice, Priority};
 use crate::kernel::intent::{IntentBody, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot};
+use crate::kernel::people::Way;
 use crate::kernel::report::Report;
 use crate::kernel::shared::{Said, Shared, SharedEffect, SharedEvent, Show};
 use crate::kernel::time::Time;
 use crate::release::{Batch, Outgoing};
-use crate::secret::one_time::OneTimePasswords;
+use crate::secret::one_time::Passwords;
 use crate::tag::TagKeys;
 use crate::venue::binance::frame::{self, Frame};
 
@@ -63,7 +64,7 @@ pub struct Inputs {
 pub struct Core {
     pub clock: Arc<Clock>,
     pub tags: Arc<TagKeys>,
-    pub totp: Option<Arc<OneTimePasswords>>,
+    pub totp: Arc<Passwords>,
     pub kernel: Kernel,
     pub shared: Shared,
     pub board: Arc<Board>,
@@ -224,6 +225,10 @@ impl Core {
                 Effect::Answer { ticket, answer } => self.answer(ticket, answer, queue, outgoing),
                 Effect::Read(request) => outgoing.push(Outgoing::Read(EffectId { cause: seq, index }, request)),
                 Effect::Act(act) => outgoing.push(Outgoing::Act(EffectId { cause: seq, index }, act)),
+                Effect::Announce { text } => {
+                    tracing::warn!("{text}");
+                    queue.push_back(Work::Shared(SharedEvent::Announced { text }));
+                }
                 Effect::Tell(notice) => {
                     log(&notice);
                     if is_drill && notice.is_drill() {
@@ -255,9 +260,7 @@ impl Core {
                     queue.push_back(Work::Account(Event::Acknowledge { ticket, by, incident, shown }));
                 }
                 SharedEffect::Command { incident, totp, said } => {
-                    let (by, command) = (said.by.clone(), said.command.clone());
-                    let ticket = self.ticket(Waiter::Command(said, None));
-                    queue.push_back(Work::Account(Event::Command { ticket, by, incident, command, totp }));
+                    queue.push_back(self.ordered(said, incident, totp, None));
                 }
                 SharedEffect::Show { chat, what } => {
                     let text = self.show(what).into();
@@ -274,15 +277,17 @@ impl Core {
             Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(to, operators_answer(&answer))),
             Some(Waiter::Command(said, to)) => {
                 outgoing.extend(to.map(|to| Outgoing::Obey(to, operators_answer(&answer))));
-                let refused = match answer {
-                    Answer::Done => None,
-                    Answer::Refused { reason } => Some(reason),
+                let event = match answer {
+                    Answer::Done => Some(SharedEvent::Commanded { said, refused: None }),
+                    Answer::Refused { reason } => Some(SharedEvent::Commanded { said, refused: Some(reason) }),
+                    // The request itself is told on every channel.
+                    Answer::Requested { .. } => None,
                 };
-                queue.push_back(Work::Shared(SharedEvent::Commanded { said, refused }));
+                queue.extend(event.map(Work::Shared));
             }
             // An acknowledgement that was taken shows on the card itself.
             Some(Waiter::Chat(chat)) => match answer {
-                Answer::Done => {}
+                Answer::Done | Answer::Requested { .. } => {}
                 Answer::Refused { reason: text } => {
                     queue.push_back(Work::Shared(SharedEvent::Answered { chat, text }));
                 }
@@ -397,13 +402,21 @@ impl Core {
     }
 
     /// The kernel holds no secret, so one-time passwords are checked here; that each counts once, it knows itself.
-    fn totp(&self, code: Option<&str>) -> Totp {
-        match (code, &self.totp) {
-            (None, _) => Totp::Absent,
-            // An authenticator goes by the wall clock.
-            (Some(code), Some(totp)) => totp.check(code, clock::wall()),
-            (Some(_), None) => Totp::NotSetUp,
-        }
+    fn totp(&self, way: Way, code: Option<&str>) -> Totp {
+        // An authenticator goes by the wall clock.
+        code.map_or(Totp::Absent, |code| self.totp.check(way, code, clock::wall()))
+    }
+
+    fn ordered(
+        &mut self,
+        said: Said,
+        incident: Option<IncidentId>,
+        totp: Totp,
+        to: Option<oneshot::Sender<serde_json::Value>>,
+    ) -> Work {
+        let Said { by, way, why, command, .. } = said.clone();
+        let ticket = self.ticket(Waiter::Command(said, to));
+        Work::Account(Event::Command { ticket, by, way, why, incident, command, totp })
     }
 
     fn due(&self) -> Work {
@@ -424,8 +437,9 @@ impl Core {
     }
 
     fn operator(&mut self, request: OperatorRequest) -> Option<Work> {
-        let OperatorRequest { command, reply } = request;
-        let by: Box<str> = "operator".into();
+        let OperatorRequest { command, uid, reply } = request;
+        let way = Way::Host { uid };
+        let by = self.kernel.declared().people.by(way);
         let account = &self.kernel.declared().account;
         let answer = match command {
             OperatorCommand::Status => json!({
@@ -468,12 +482,10 @@ impl Core {
                 Err(message) => refusal(&message, "README says how to give countersign the means"),
             },
             OperatorCommand::Containment => json!({ "ok": true, "containment": self.kernel.progress() }),
-            OperatorCommand::Order { incident, order: command, code } => {
-                let account = account.clone();
-                let said = Said { account, command: command.clone(), by: by.clone(), why: None, chat: None };
-                let ticket = self.ticket(Waiter::Command(said, Some(reply)));
-                let totp = self.totp(code.as_deref());
-                return Some(Work::Account(Event::Command { ticket, by, incident, command, totp }));
+            OperatorCommand::Order { incident, order: command, code, why } => {
+                let said = Said { account: account.clone(), command, by, way: Some(way), why, chat: None };
+                let totp = self.totp(way, code.as_deref());
+                return Some(self.ordered(said, incident, totp, Some(reply)));
             }
         };
         if reply.send(answer).is_err() {
@@ -518,6 +530,7 @@ impl Core {
     fn show(&self, what: Show) -> String {
         match what {
             Show::Status => crate::words::status(&self.kernel.status()),
+            Show::Requests => crate::words::requests(&self.kernel.status().requests),
             Show::Incidents => crate::words::incidents(&self.kernel.notices()),
             Show::Plan => match self.kernel.progress().filter(|progress| progress.end.is_none()) {
                 Some(running) => crate::words::containment(&running),
@@ -572,6 +585,7 @@ impl Core {
 fn operators_answer(answer: &Answer) -> serde_json::Value {
     match answer {
         Answer::Done => json!({ "ok": true }),
+        Answer::Requested { request } => json!({ "ok": true, "request": request }),
         Answer::Refused { reason } => {
             refusal(reason, "`countersign incidents` and `status` show what there is to act on")
         }

@@ -346,10 +346,14 @@ async fn listen(config: &Config, parts: &mut Parts, doors: &Doors, tasks: &mut T
     // Whoever connects is checked by user; the mode only lets the listed ones knock.
     let mode = if config.has_other_users() { 0o666 } else { intake::socket::SOCKET_MODE };
     let intake_listener = unix::listen(&bound.intake_socket, mode)?;
-    let operator_listener = unix::listen(&bound.operator_socket, operator::SOCKET_MODE)?;
+    let mut operators = config.operator_uids();
+    let mode =
+        if operators.iter().all(|uid| *uid == owner) { operator::SOCKET_MODE } else { operator::PEOPLES_SOCKET_MODE };
+    operators.push(owner);
+    let operator_listener = unix::listen(&bound.operator_socket, mode)?;
     let socket = intake::socket::run(intake_listener, Arc::clone(&door), tasks.token());
     tasks.spawn_endless("intake socket", socket);
-    let commands = operator::run(operator_listener, owner, doors.operator.clone(), tasks.token());
+    let commands = operator::run(operator_listener, operators, doors.operator.clone(), tasks.token());
     tasks.spawn_endless("operator socket", commands);
     let Some(address) = config.intake.http else { return Ok(bound) };
     let failed = |error| DaemonError::Listen(address, error);

@@ -14,6 +14,7 @@ use countersign::cli::run::{self, ConfigArgs, RunError};
 use countersign::cli::secret::{self, SecretArgs};
 use countersign::cli::simulate::{self, SimulateArgs};
 use countersign::cli::stop::{self, Stop};
+use countersign::cli::trust::{self, Trust};
 use countersign::cli::{access, run::on_signal};
 use countersign::clock;
 use countersign::config::Config;
@@ -44,6 +45,8 @@ enum Command {
     Ask(Ask),
     #[command(flatten)]
     Stop(Stop),
+    #[command(flatten)]
+    Trust(Trust),
     /// A made-up theft through the whole chain to every channel, timed at each hop; status 0 if each delivered in 5 s
     Drill {
         /// The containment too: the declared throw-away key is frozen, deleted and proved dead, and no other is touched
@@ -126,6 +129,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
         Command::Stop(command) => stop::run(command, json, &configured()?, &mut out).await?,
+        Command::Trust(command) => trust::run(command, json, &configured()?, &mut out).await?,
         Command::Drill { kill } => drill::run(kill, json, &configured()?, &mut out).await?,
         Command::Access(AccessCommand::Import { file }) => {
             access::import(&file, &configured()?.operator_socket(), json, &mut out).await?.exit_status()

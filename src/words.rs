@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::kernel::account::{CredentialStatus, ExceptionStatus, Status};
+use crate::kernel::account::{Allowance, CredentialStatus, ExceptionStatus, RequestStatus, Status};
 use crate::kernel::card;
 use crate::kernel::containment::{Progress, StepState};
 use crate::kernel::coverage::Sight;
@@ -54,6 +54,16 @@ pub fn status(status: &Status) -> String {
     for credential in &status.credentials {
         say(&mut text, format_args!("key {}: {}\n", credential.role, credential_told(credential)));
     }
+    if !status.requests.is_empty() {
+        text.push_str(&requests(&status.requests));
+    }
+    if !status.allowed.is_empty() {
+        text.push_str("allowed:\n");
+    }
+    for Allowance { what, by, why, until, .. } in &status.allowed {
+        let why = card::quoted(why.as_deref().unwrap_or_default());
+        say(&mut text, format_args!("  - {what}, by {by}, until {until} UTC: {why}\n"));
+    }
     text.push_str("cannot be seen:\n");
     for line in &status.cannot_see {
         say(&mut text, format_args!("  - {line}\n"));
@@ -63,6 +73,20 @@ pub fn status(status: &Status) -> String {
     }
     for exception in &status.exceptions {
         say(&mut text, format_args!("  - {}\n", exception_told(exception)));
+    }
+    text
+}
+
+/// What waits for another person's approval.
+pub fn requests(requests: &[RequestStatus]) -> String {
+    if requests.is_empty() {
+        return "no request waits\n".to_owned();
+    }
+    let mut text = "waiting for another person's approval:\n".to_owned();
+    for RequestStatus { request, by, what, why, expires, needs_totp } in requests {
+        let why = card::quoted(why.as_deref().unwrap_or("no reason was given"));
+        let code = if *needs_totp { ", with a one-time password" } else { "" };
+        say(&mut text, format_args!("  {request}. {what}, asked for by {by}, until {expires} UTC{code}: {why}\n"));
     }
     text
 }

@@ -15,6 +15,8 @@ mod budget;
 mod crash;
 #[path = "stopping/faults.rs"]
 mod faults;
+#[path = "stopping/fund.rs"]
+mod fund;
 #[path = "stopping/memory.rs"]
 mod memory;
 #[path = "stopping/stranger.rs"]
@@ -270,7 +272,7 @@ async fn a_freeze_is_taken_back_with_a_one_time_password() {
     let stage = armed(2, None).await;
     let _daemon = stage.run();
     stage.until_proved().await;
-    let early = stage.countersign(&["resume", "main"], &one_time_password(0)).await;
+    let early = stage.countersign(&["resume", "main", "--why", "it was a test"], &one_time_password(0)).await;
     assert!(early.status == 1 && early.err.contains("nothing was frozen"), "{early:?}");
 
     let frozen = stage.countersign(&["freeze", "main", "--yes", "--json"], "").await;
@@ -280,19 +282,20 @@ async fn a_freeze_is_taken_back_with_a_one_time_password() {
     assert!(reads.is_ok(), "it is still a key: {reads:?}");
 
     for (code, words) in [("123", "the one-time password is wrong"), ("", "no one-time password was given")] {
-        let refused = stage.countersign(&["resume", "main"], code).await;
+        let refused = stage.countersign(&["resume", "main", "--why", "it was a test"], code).await;
         assert!(refused.status == 1 && refused.err.contains(words), "{words}: {refused:?}");
     }
     assert_eq!(refused_with(&stage).await, Some(-2015));
     // Of the next step, which is right already, so that it is right for a minute at least.
     let code = one_time_password(1);
-    let resumed = stage.countersign(&["resume", "main", "--json"], &format!("{code}\n")).await;
+    let resumed =
+        stage.countersign(&["resume", "main", "--why", "it was a test", "--json"], &format!("{code}\n")).await;
     assert_eq!((resumed.status, &resumed.json()["word"]), (0, &json!("released")), "{resumed:?}");
     assert_eq!(refused_with(&stage).await, None, "it trades again");
 
     let frozen = stage.countersign(&["freeze", "main", "--yes", "--json"], "").await;
     assert_eq!(frozen.status, 0, "{frozen:?}");
-    let used = stage.countersign(&["resume", "main"], &code).await;
+    let used = stage.countersign(&["resume", "main", "--why", "it was a test"], &code).await;
     assert!(used.status == 1 && used.err.contains("was used already"), "{used:?}");
     let change = "master/admin KEY_PERMISSIONS main/bot";
     assert_eq!(stage.done_to_keys().await, [change; 3]);

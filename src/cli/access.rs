@@ -125,10 +125,10 @@ mod tests {
         let (sender, mut requests) = mpsc::channel::<OperatorRequest>(4);
         let shutdown = CancellationToken::new();
         let owner = rustix::process::geteuid().as_raw();
-        let server = operator::run(listener, owner, sender, shutdown.clone());
+        let server = operator::run(listener, vec![owner], sender, shutdown.clone());
         let daemon = async {
             let mut addresses = Vec::new();
-            while let Some(OperatorRequest { command, reply }) = requests.recv().await {
+            while let Some(OperatorRequest { command, reply, .. }) = requests.recv().await {
                 let OperatorCommand::AccessImport { evidence } = command else { panic!("{command:?}") };
                 let answer = if evidence.account.as_str() == "main" {
                     addresses.push(evidence.address.to_string());

@@ -142,8 +142,8 @@ impl<W: Write> Desk<'_, W> {
         held.replace(&vault.to_bytes())?;
         // Not data: it is to be seen once, by a person.
         eprintln!(
-            "{code}\nScan it, or type {} into an authenticator, now: it is not shown again. [operators] totp = \
-             \"vault:{name}\" uses it.",
+            "{code}\nScan it, or type {} into an authenticator, now: it is not shown again. totp = \"vault:{name}\" \
+             under [operators], or in an [[operators.person]], uses it.",
             secret.expose_secret()
         );
         if self.json {

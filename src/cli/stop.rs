@@ -9,13 +9,13 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::cli::trust::{is_request, one_time_password, reason, watched};
 use crate::config::Config;
 use crate::inlet::operator::{OperatorCommand, ask};
 use crate::kernel::act::KeyPrint;
 use crate::kernel::command::Command;
 use crate::kernel::containment::{Aim, End, Progress, StepState};
 use crate::kernel::incident::IncidentId;
-use crate::secret::typed::Typed;
 use crate::words;
 
 /// The steps are followed this closely, and for this long; the daemon goes on without anybody looking.
@@ -35,7 +35,12 @@ pub enum Stop {
         key: Option<String>,
     },
     /// Give back what a freeze took; asks for a one-time password
-    Resume { account: String },
+    Resume {
+        account: String,
+        /// Why, which is told on every channel; asked for where it is missing
+        #[arg(long)]
+        why: Option<String>,
+    },
     /// How far the containment that runs, or the last one, is
     Containment,
 }
@@ -49,6 +54,9 @@ pub struct StopArgs {
     /// The incident that this ends
     #[arg(long)]
     incident: Option<u64>,
+    /// Why, for whoever must approve it where two people are needed
+    #[arg(long)]
+    why: Option<String>,
     /// Do not ask whether it is meant
     #[arg(long)]
     yes: bool,
@@ -74,23 +82,17 @@ pub async fn run(command: Stop, json: bool, config: &Config, out: &mut impl Writ
             let key = serde_json::from_value::<KeyPrint>(Value::String(key))?;
             desk.contain(config, Aim::Kill, args, Command::DeleteKey { key }, out).await
         }
-        Stop::Resume { account } => {
+        Stop::Resume { account, why } => {
             watched(config, &account)?;
-            let code = Typed::stdin()?.secret("one-time password", 64)?;
-            let code = Some(code.as_str().into());
-            let order = OperatorCommand::Order { incident: None, order: Command::Resume, code };
-            ask(desk.socket, &order).await?;
+            let why = reason(why.as_slice())?;
+            let code = Some(one_time_password()?);
+            let order = OperatorCommand::Order { incident: None, order: Command::Resume, code, why };
+            if is_request(&ask(desk.socket, &order).await?) {
+                return Ok(1);
+            }
             desk.follow(out).await
         }
     }
-}
-
-fn watched(config: &Config, account: &str) -> anyhow::Result<()> {
-    let known = config.declared.account.as_str();
-    if account == known {
-        return Ok(());
-    }
-    Err(anyhow!("account {account} is not watched here\nhint: this configuration watches {known}"))
 }
 
 struct Desk<'a> {
@@ -121,7 +123,10 @@ impl Desk<'_> {
             confirm(&args.account, &plan)?;
         }
         let incident = args.incident.map(IncidentId);
-        ask(self.socket, &OperatorCommand::Order { incident, order, code: None }).await?;
+        let order = OperatorCommand::Order { incident, order, code: None, why: args.why.map(Into::into) };
+        if is_request(&ask(self.socket, &order).await?) {
+            return Ok(1);
+        }
         if args.no_wait {
             return Ok(0);
         }

@@ -13,7 +13,7 @@ use crate::outlet::addresses::LastGood;
 use crate::outlet::containment::{self, ContainmentOutlet};
 use crate::outlet::telegram;
 use crate::outlet::webhook::WebhookOutlet;
-use crate::secret::one_time::OneTimePasswords;
+use crate::secret::one_time::{OneTimePasswords, Passwords};
 use crate::secret::{Reference, Secrets};
 use crate::tag::TagKeys;
 use crate::tag::mac::{KeyOwner, TagKey};
@@ -32,7 +32,7 @@ pub(super) struct Parts {
     pub webhook: Option<WebhookOutlet>,
     pub bots: Vec<BotAccess>,
     pub access_token: Option<SecretString>,
-    pub totp: Option<Arc<OneTimePasswords>>,
+    pub totp: Arc<Passwords>,
     /// In mode *watch* what could trade or revoke is not even loaded: it then only asks what the watch key may do.
     pub containment: Arc<ContainmentOutlet>,
     pub stopping: Option<Stopping>,
@@ -97,16 +97,24 @@ impl Parts {
             bots,
             containment,
             stopping,
-            totp: one_time_passwords(config, &secrets)?,
+            totp: Arc::new(one_time_passwords(config, &secrets)?),
             access_token: config.intake.access_token.as_ref().map(load).transpose()?,
         })
     }
 }
 
-fn one_time_passwords(config: &Config, secrets: &Secrets<'_>) -> Result<Option<Arc<OneTimePasswords>>, DaemonError> {
-    let Some(reference) = &config.operators.totp else { return Ok(None) };
-    let passwords = OneTimePasswords::new(&secrets.load(reference)?, &config.declared.account);
-    passwords.map(|passwords| Some(Arc::new(passwords))).map_err(|error| DaemonError::Setting(error.to_string()))
+fn one_time_passwords(config: &Config, secrets: &Secrets<'_>) -> Result<Passwords, DaemonError> {
+    let load = |reference: &Reference| {
+        let passwords = OneTimePasswords::new(&secrets.load(reference)?, &config.declared.account);
+        passwords.map_err(|error| DaemonError::Setting(error.to_string()))
+    };
+    let common = config.operators.totp.as_ref().map(load).transpose()?;
+    let mut passwords = common.map(Passwords::common).unwrap_or_default();
+    for table in &config.operators.persons {
+        let own = table.totp.as_ref().map(load).transpose()?;
+        passwords.add_person(&table.person().ways(), own);
+    }
+    Ok(passwords)
 }
 
 fn tag_keys(config: &Config, secrets: &Secrets<'_>) -> Result<TagKeys, DaemonError> {

@@ -1,4 +1,5 @@
-//! The operator's socket: JSON lines, one command and its answer at a time, for the daemon's own user only.
+//! The operator's socket: JSON lines, one command and its answer at a time, for the daemon's own user and the
+//! declared people.
 //!
 //! Invariant: nothing that a bot can reach leads here. The other end, `Operator`, is what the command line uses.
 
@@ -23,6 +24,8 @@ use crate::kernel::incident::IncidentId;
 
 /// The owner alone.
 pub const SOCKET_MODE: u32 = 0o600;
+/// Where people come as other users: whoever connects is checked by user, the mode only lets the listed ones knock.
+pub const PEOPLES_SOCKET_MODE: u32 = 0o666;
 
 const COMMAND_BYTES_MAX: usize = 16 * 1024;
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -74,6 +77,9 @@ pub enum OperatorCommand {
         order: Command,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<Box<str>>,
+        /// Needed by what widens trust, and told on every channel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Box<str>>,
     },
 }
 
@@ -81,28 +87,31 @@ pub enum OperatorCommand {
 #[derive(Debug)]
 pub struct OperatorRequest {
     pub command: OperatorCommand,
+    /// Who is at the other end, as the system says.
+    pub uid: u32,
     pub reply: oneshot::Sender<Value>,
 }
 
-/// Serves until `shutdown`, and only the user `owner`.
+/// Serves until `shutdown`, and only these users.
 pub async fn run(
     listener: UnixListener,
-    owner: u32,
+    users: Vec<u32>,
     sender: mpsc::Sender<OperatorRequest>,
     shutdown: CancellationToken,
 ) {
     let admit = |uid: io::Result<u32>, open| match uid {
-        Ok(uid) if uid == owner && open < CONNECTIONS_MAX => Ok(uid),
-        Ok(uid) if uid == owner => Err(failure("too many operators are connected", "close another window")),
-        Ok(_) | Err(_) => {
-            Err(failure("this socket is of the user that runs countersign", "run the command as that user"))
-        }
+        Ok(uid) if users.contains(&uid) && open < CONNECTIONS_MAX => Ok(uid),
+        Ok(uid) if users.contains(&uid) => Err(failure("too many operators are connected", "close another window")),
+        Ok(_) | Err(_) => Err(failure(
+            "this socket is of the user that runs countersign",
+            "run the command as that user, or as one of [[operators.person]]",
+        )),
     };
-    let serve = |stream, _| serve(stream, sender.clone(), shutdown.clone());
+    let serve = |stream, uid| serve(stream, uid, sender.clone(), shutdown.clone());
     unix::serve_each(listener, "the operator's socket", &shutdown, admit, serve).await;
 }
 
-async fn serve(stream: UnixStream, sender: mpsc::Sender<OperatorRequest>, shutdown: CancellationToken) {
+async fn serve(stream: UnixStream, uid: u32, sender: mpsc::Sender<OperatorRequest>, shutdown: CancellationToken) {
     let (source, mut sink) = stream.into_split();
     let mut lines = Lines::new(BufReader::new(source), COMMAND_BYTES_MAX);
     loop {
@@ -112,7 +121,7 @@ async fn serve(stream: UnixStream, sender: mpsc::Sender<OperatorRequest>, shutdo
             line = lines.next() => line,
         };
         let answer = match line {
-            Ok(Line::Whole(line)) => answer(&line, &sender).await,
+            Ok(Line::Whole(line)) => answer(&line, uid, &sender).await,
             Ok(Line::TooLong) => failure("a command has at most 16 KiB", "send one command a line"),
             Ok(Line::End) | Err(_) => return,
         };
@@ -123,13 +132,13 @@ async fn serve(stream: UnixStream, sender: mpsc::Sender<OperatorRequest>, shutdo
     }
 }
 
-async fn answer(line: &[u8], sender: &mpsc::Sender<OperatorRequest>) -> Value {
+async fn answer(line: &[u8], uid: u32, sender: &mpsc::Sender<OperatorRequest>) -> Value {
     let command = match serde_json::from_slice(line) {
         Ok(command) => command,
         Err(error) => return failure(&format!("this is no command: {error}"), "is countersign of the same version?"),
     };
     let (reply, answer) = oneshot::channel();
-    if sender.try_send(OperatorRequest { command, reply }).is_err() {
+    if sender.try_send(OperatorRequest { command, uid, reply }).is_err() {
         return failure("the daemon is busy or ending", "try again in a moment");
     }
     match tokio::time::timeout(ANSWER_WITHIN, answer).await {
@@ -210,7 +219,7 @@ mod tests {
 
     /// A daemon that knows incident 7 alone.
     async fn daemon(mut requests: mpsc::Receiver<OperatorRequest>) {
-        while let Some(OperatorRequest { command, reply }) = requests.recv().await {
+        while let Some(OperatorRequest { command, reply, .. }) = requests.recv().await {
             let answer = match command {
                 OperatorCommand::Incident { id: IncidentId(7) } => json!({ "ok": true, "incident": 7 }),
                 OperatorCommand::Incident { .. } => failure("no such incident", "`countersign incidents` lists them"),
@@ -230,7 +239,7 @@ mod tests {
         let listener = unix::listen(&path, SOCKET_MODE).unwrap();
         let (sender, requests) = mpsc::channel(4);
         let shutdown = CancellationToken::new();
-        let server = run(listener, owner, sender, shutdown.clone());
+        let server = run(listener, vec![owner], sender, shutdown.clone());
         let test = async {
             test(path).await;
             shutdown.cancel();

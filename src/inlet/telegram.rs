@@ -23,11 +23,13 @@ use crate::kernel::button::{Pressed, Seal};
 use crate::kernel::channel::{Channel, ChatId, MessageId};
 use crate::kernel::chat::{ChatKind, ChatUpdate, Mark};
 use crate::kernel::command::Totp;
+use crate::kernel::people::Way;
 use crate::kernel::shared::{ChannelFault, SharedEvent};
 use crate::kernel::time::Time;
+use crate::kernel::typed::WORDS_WITH_CODE;
 use crate::outlet::telegram::{in_telegrams_words, network_reason};
 use crate::secret::button;
-use crate::secret::one_time::OneTimePasswords;
+use crate::secret::one_time::Passwords;
 
 /// How long Telegram keeps a poll open while nothing comes. The client's own timeout must be longer.
 pub const POLL_SECS: u32 = 25;
@@ -46,7 +48,7 @@ const FAILURES_UNTIL_UNREACHABLE: u32 = 6;
 pub struct Checks {
     /// Of the tokens of buttons, as the outlet has it.
     pub code_key: SecretSlice<u8>,
-    pub totp: Option<Arc<OneTimePasswords>>,
+    pub totp: Arc<Passwords>,
     /// The wall clock: one-time passwords live by it, and presses carry no time of Telegram's.
     pub now: Box<dyn Fn() -> Time + Send + Sync>,
 }
@@ -219,13 +221,14 @@ impl Reader {
     fn message(&self, update_id: i64, message: &Message, edited: bool) -> ChatUpdate {
         let edited = (edited || message.edit_date().is_some()).then_some(Mark::Edited);
         let cut: String = message.text().unwrap_or_default().chars().take(TEXT_CHARS_MAX).collect();
-        let (text, totp) = self.without_code(&cut);
+        let user = message.from.as_ref().map(|user| user.id.0);
+        let (text, totp) = self.without_code(&cut, user);
         ChatUpdate {
             update_id,
             at: Time::from_millis(message.date.timestamp().saturating_mul(1_000)),
             chat: ChatId(message.chat.id.0),
             chat_kind: kind_of(&message.chat),
-            user: message.from.as_ref().map(|user| user.id.0),
+            user,
             text: text.into(),
             marks: edited.into_iter().chain(marks(message)).collect(),
             pressed: None,
@@ -233,9 +236,9 @@ impl Reader {
         }
     }
 
-    /// The text without a one-time password, and what that was. It is checked only for the command that takes one, and
+    /// The text without a one-time password, and what that was. It is checked only for a command that takes one, and
     /// taken out of whatever it was sent with by mistake: it would still be good for a minute.
-    fn without_code(&self, text: &str) -> (String, Option<Totp>) {
+    fn without_code(&self, text: &str, user: Option<u64>) -> (String, Option<Totp>) {
         let word = text.split_whitespace().next().unwrap_or_default();
         let word = word.split_once('@').map_or(word, |(command, _bot)| command);
         // Incidents have numbers, and a pairing code may look like one.
@@ -243,10 +246,14 @@ impl Reader {
             return (text.to_owned(), None);
         }
         let (text, code) = code_cut_out(text);
-        let code = code.filter(|_| word == "/resume");
-        let check = |code: String| match &self.checks.totp {
-            Some(passwords) => passwords.check(&code, (self.checks.now)()),
-            None => Totp::Wrong,
+        let code = code.filter(|_| WORDS_WITH_CODE.contains(&word));
+        let check = |code: String| {
+            // Nobody is no way, and only a declared person hears that he has none set up.
+            let Some(way) = user.map(|user| Way::Telegram { user }) else { return Totp::Wrong };
+            match self.checks.totp.check(way, &code, (self.checks.now)()) {
+                Totp::NotSetUp if !self.checks.totp.is_person(way) => Totp::Wrong,
+                found => found,
+            }
         };
         (text, code.map(check))
     }
@@ -330,6 +337,7 @@ mod tests {
     use super::*;
     use crate::kernel::button::{Press, Token};
     use crate::kernel::order::Account;
+    use crate::secret::one_time::OneTimePasswords;
 
     const NOW: Time = Time::from_millis(59_000);
     /// Of the one-time passwords; at 59 s they give 287082.
@@ -338,7 +346,10 @@ mod tests {
     fn reader() -> Reader {
         let totp = OneTimePasswords::new(&SECRET.into(), &Account::new("main")).unwrap();
         let code_key = SecretSlice::from(b"k".to_vec());
-        Reader { checks: Checks { code_key, totp: Some(Arc::new(totp)), now: Box::new(|| NOW) }, own_id: Some(7) }
+        Reader {
+            checks: Checks { code_key, totp: Arc::new(Passwords::common(totp)), now: Box::new(|| NOW) },
+            own_id: Some(7),
+        }
     }
 
     fn read_text(text: &str, extra: &str) -> ChatUpdate {
@@ -388,6 +399,16 @@ mod tests {
             ("/resume main 287083 287082", "/resume main", Some(Totp::Wrong)),
             ("/resume main 28708", "/resume main 28708", None),
             ("/resume main", "/resume main", None),
+            ("/disarm main 287082 2h it moves", "/disarm main 2h it moves", right),
+            ("/arm main 287082", "/arm main", right),
+            ("/allow main 287082 203.0.113.7 30d office", "/allow main 203.0.113.7 30d office", right),
+            ("/allow main 203.0.113.0/24 287082 office", "/allow main 203.0.113.0/24 office", right),
+            ("/allow main 287 082 2001:db8::/32 it", "/allow main 2001:db8::/32 it", right),
+            ("/allow main 287082 0123456789abcdef it", "/allow main 0123456789abcdef it", right),
+            ("/approve 3 287082", "/approve 3", right),
+            ("/approve 99 287 082", "/approve 99", right),
+            ("/approve 3", "/approve 3", None),
+            ("/decline 3 287082", "/decline 3", None),
             ("/resum main 287082", "/resum main", None),
             ("287082", "", None),
             ("287 082", "", None),
@@ -399,8 +420,8 @@ mod tests {
             let read = read_text(text, "");
             assert_eq!((&*read.text, read.totp), (kept, totp), "{text}");
         }
-        let without = Reader { checks: Checks { totp: None, ..reader().checks }, ..reader() };
-        assert_eq!(without.without_code("/resume main 287082").1, Some(Totp::Wrong));
+        let without = Reader { checks: Checks { totp: Arc::default(), ..reader().checks }, ..reader() };
+        assert_eq!(without.without_code("/resume main 287082", Some(42)).1, Some(Totp::Wrong));
     }
 
     fn pressed(from: u64, sender: &str, extra: &str) -> ChatUpdate {

@@ -24,6 +24,12 @@ impl KeyPrint {
         Self(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>().into())
     }
 
+    /// A print as somebody typed it.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        Self(text.into())
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

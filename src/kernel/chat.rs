@@ -16,6 +16,7 @@ use crate::kernel::command::Totp;
 use crate::kernel::incident::IncidentId;
 use crate::kernel::order::Account;
 use crate::kernel::time::Time;
+use crate::kernel::typed::{self, Order};
 
 /// Telegram's stand-ins for people who do not show themselves: all anonymous admins of all groups, all channels, and
 /// Telegram itself, which forwards channel posts into groups.
@@ -140,12 +141,11 @@ pub(crate) enum Command {
     Kill {
         account: Option<Account>,
     },
-    Resume {
-        account: Account,
-        why: Option<Box<str>>,
-    },
-    /// `/resume` without an account.
-    ResumeWhat,
+    /// What takes a one-time password, or two people.
+    Order(Order),
+    /// The same, and not as it is typed.
+    OrderLike(&'static str),
+    Requests,
     Help,
     Unknown,
 }
@@ -354,11 +354,12 @@ fn command(word: &str, rest: &[&str]) -> Command {
         ("/freeze", [account]) => Command::Freeze { account: Some(Account::new(account)) },
         ("/kill", []) => Command::Kill { account: None },
         ("/kill", [account]) => Command::Kill { account: Some(Account::new(account)) },
-        ("/resume", []) => Command::ResumeWhat,
-        ("/resume", [account, why @ ..]) => {
-            Command::Resume { account: Account::new(account), why: (!why.is_empty()).then(|| why.join(" ").into()) }
-        }
-        _ => Command::Unknown,
+        ("/requests", []) => Command::Requests,
+        _ => match typed::order(word, rest) {
+            Some(Ok(order)) => Command::Order(order),
+            Some(Err(like)) => Command::OrderLike(like),
+            None => Command::Unknown,
+        },
     }
 }
 
@@ -419,6 +420,11 @@ mod tests {
         operators
     }
 
+    fn resume(why: Option<&str>) -> Command {
+        let command = crate::kernel::command::Command::Resume;
+        Command::Order(Order { account: Some(Account::new("main")), command, why: why.map(Into::into) })
+    }
+
     #[test]
     fn obeys_the_owner_in_the_paired_chat() {
         for (text, command) in [
@@ -434,12 +440,10 @@ mod tests {
             ("/freeze@my_bot main", Command::Freeze { account: Some(Account::new("main")) }),
             ("/kill all of them", Command::Unknown),
             ("/plan", Command::Plan),
-            ("/resume", Command::ResumeWhat),
-            ("/resume main", Command::Resume { account: Account::new("main"), why: None }),
-            (
-                "/resume main the key  is new",
-                Command::Resume { account: Account::new("main"), why: Some("the key is new".into()) },
-            ),
+            ("/resume", Command::OrderLike("/resume ACCOUNT CODE WHY")),
+            ("/resume main", resume(None)),
+            ("/requests", Command::Requests),
+            ("/resume main the key  is new", resume(Some("the key is new"))),
             ("hello", Command::Unknown),
         ] {
             let heard = paired().hear(NOW, &config(), &said(2, text));

@@ -14,7 +14,7 @@ mod drill;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,9 @@ pub struct Containment {
     /// Whoever traded then may have done it with a key that no list before showed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     list_wanted_of: Option<Time>,
+    /// Undeclared keys that their owner says are his.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    allowed: BTreeSet<KeyPrint>,
     pub blocked_at: Option<Time>,
     pub orders_gone_at: Option<Time>,
     pub ended: Option<(Time, End)>,
@@ -161,6 +164,7 @@ impl Containment {
             last_foreign: None,
             too_many_keys: false,
             list_wanted_of: None,
+            allowed: BTreeSet::new(),
             blocked_at: None,
             orders_gone_at: None,
             ended: None,
@@ -183,6 +187,10 @@ impl Containment {
         for task in self.keys.values_mut().filter(|task| task.declared && task.is_aimed_at()) {
             task.take_up(goal);
         }
+        // What was given back to an allowed key is taken again, and what somebody wants deleted stays so.
+        for task in self.keys.values_mut().filter(|task| !task.declared && task.goal != Goal::Delete) {
+            task.take_up(Goal::Freeze);
+        }
         if self.aim == Aim::Kill {
             for name in &stopping.hooks {
                 self.hooks.entry(name.clone()).or_insert(Hook { tries: Tries::default(), stopped: None });
@@ -201,11 +209,12 @@ impl Containment {
             return Err("a key is being deleted, which cannot be taken back".to_owned());
         }
         // Before anything is changed: a freeze that has not come so far goes on as it is.
-        if !self.keys.values().any(|task| task.declared && task.has_something_to_get_back()) {
+        let is_given_back = |task: &&mut KeyTask| task.declared || task.allowed;
+        if !self.keys.values_mut().filter(is_given_back).any(|task| task.has_something_to_get_back()) {
             return Err("no declared key is frozen: there is nothing to give back".to_owned());
         }
         let mut lines = Vec::new();
-        for task in self.keys.values_mut().filter(|task| task.declared) {
+        for task in self.keys.values_mut().filter(is_given_back) {
             lines.extend(task.release());
         }
         self.aim = Aim::Release;
@@ -241,6 +250,24 @@ impl Containment {
             Some(_) => Err("no credential here may delete keys"),
             None => Err("the exchange's list has not shown such a key"),
         }
+    }
+
+    /// From now on these undeclared keys, and no others, are their owner's: frozen like the rest, and given back by a release.
+    pub fn allow(&mut self, now: Time, keys: BTreeSet<KeyPrint>) {
+        let mut lines = Vec::new();
+        for (print, task) in self.keys.iter_mut().filter(|(_, task)| !task.declared) {
+            let allowed = keys.contains(print);
+            if std::mem::replace(&mut task.allowed, allowed) != allowed {
+                let word = if allowed { "allowed: its owner says that it is his" } else { "no longer allowed" };
+                lines.push(format!("key {}: {word}", task.name));
+            }
+        }
+        self.allowed = keys;
+        lines.into_iter().for_each(|line| self.say(now, line));
+    }
+
+    pub fn knows_undeclared(&self, key: &KeyPrint) -> bool {
+        self.keys.get(key).is_some_and(|task| !task.declared)
     }
 
     pub fn is_running(&self) -> bool {
@@ -414,14 +441,19 @@ impl Containment {
             self.keys.insert(row.key.clone(), KeyTask::new(&name, false, Goal::Keep, None));
             return;
         }
-        self.say(
-            now,
+        let allowed = self.allowed.contains(&row.key);
+        let line = if allowed {
+            format!("key {name} is allowed, and frozen like the rest: resume gives it back")
+        } else {
             format!(
                 "key {name} is not declared{age}: frozen, and yours to decide on (kill … --key {} deletes it)",
                 row.key
-            ),
-        );
-        self.keys.insert(row.key.clone(), KeyTask::new(&name, false, Goal::Freeze, None));
+            )
+        };
+        self.say(now, line);
+        let mut task = KeyTask::new(&name, false, Goal::Freeze, None);
+        task.allowed = allowed;
+        self.keys.insert(row.key.clone(), task);
         self.blocked_at = None;
     }
 
@@ -542,7 +574,7 @@ impl Containment {
             Aim::Drill => return Some(End::Drilled),
             Aim::Kill | Aim::Release => {}
         }
-        let stranger = |task: &KeyTask| !task.declared && task.listed != Listed::Absent;
+        let stranger = |task: &KeyTask| task.is_strangers() && task.listed != Listed::Absent;
         if self.keys.values().any(stranger) || self.orders.gone_at.is_none() || self.last_foreign.is_some() {
             return None;
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::exception::LocalException;
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset, Bot, Symbol};
+use crate::kernel::people::People;
 use crate::kernel::stopping::Stopping;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub struct Declared {
     /// The key of the master lies on the bot's own host, as its owner chose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub admin_beside_bot: bool,
+    #[serde(default, skip_serializing_if = "People::is_empty")]
+    pub people: People,
 }
 
 impl Declared {
@@ -44,6 +47,7 @@ impl Declared {
             stopping: None,
             exceptions: Vec::new(),
             admin_beside_bot: false,
+            people: People::default(),
         }
     }
 }
@@ -109,6 +113,16 @@ pub struct Network {
 }
 
 impl Network {
+    #[must_use]
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {

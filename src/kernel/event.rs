@@ -13,6 +13,7 @@ use crate::kernel::incident::{IncidentId, Notice};
 use crate::kernel::intent::{IntentRecord, IntentReply};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, ClientId, OrderId, OrderStatus, OrderType, Side, StpMode, Symbol, TimeInForce};
+use crate::kernel::people::Way;
 use crate::kernel::report::{Balance, ExecutionReport, Peg, Report};
 use crate::kernel::rule::RuleSet;
 use crate::kernel::time::Time;
@@ -84,6 +85,11 @@ pub enum Event {
     Command {
         ticket: Ticket,
         by: Box<str>,
+        /// None in a journal from before there were people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        way: Option<Way>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Box<str>>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         incident: Option<IncidentId>,
         command: Command,
@@ -161,6 +167,10 @@ pub enum Effect {
     Act(Act),
     /// For the shared kernel, which paces the channels.
     Tell(Box<Notice>),
+    /// A sentence for every channel.
+    Announce {
+        text: Box<str>,
+    },
 }
 
 /// (causing sequence, index): an effect is pending in the kernel until its outcome comes back.
@@ -179,7 +189,13 @@ pub struct Ticket(pub u64);
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     Done,
-    Refused { reason: Box<str> },
+    /// It waits for another person's approval, under this number.
+    Requested {
+        request: u32,
+    },
+    Refused {
+        reason: Box<str>,
+    },
 }
 
 /// One of the connections that carry the account's stream; replacements get a new number.

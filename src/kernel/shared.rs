@@ -23,6 +23,7 @@ use crate::kernel::event::EffectId;
 use crate::kernel::incident::{IncidentId, IncidentState, Notice};
 use crate::kernel::order::Account;
 use crate::kernel::pairs;
+use crate::kernel::people::{People, Way};
 use crate::kernel::shared::authority::{Authority, Question};
 use crate::kernel::telling::{Card, Debt, IncidentKey, Showing};
 use crate::kernel::time::Time;
@@ -43,6 +44,8 @@ pub struct SharedConfig {
     /// The accounts that countersign may stop when it is told to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stoppable: Vec<Account>,
+    #[serde(default, skip_serializing_if = "People::is_empty")]
+    pub people: People,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +68,10 @@ pub enum SharedEvent {
     /// The answer to a `Show`, or what an account had to say to an `Acknowledge`.
     Answered {
         chat: ChatId,
+        text: Box<str>,
+    },
+    /// What an account says to everybody.
+    Announced {
         text: Box<str>,
     },
     /// What an account had to say to a command, whichever way that came.
@@ -130,6 +137,8 @@ pub struct Said {
     pub command: Command,
     pub by: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Box<str>>,
     /// None for a command from the host, which is answered there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +150,8 @@ pub struct Said {
 pub enum Show {
     Status,
     Incidents,
+    /// What waits for another person's approval.
+    Requests,
     /// What a kill would do, or what a person must do where countersign cannot.
     Plan,
 }
@@ -250,6 +261,7 @@ impl Shared {
             SharedEvent::Update(update) => self.update(now, &update, &mut effects),
             SharedEvent::PairingIssued { code_sha256, expires } => self.operators.issue(now, code_sha256, expires),
             SharedEvent::Answered { chat, text } => self.answer(now, chat, &text),
+            SharedEvent::Announced { text } => self.report(now, &text),
             SharedEvent::Commanded { said, refused } => self.commanded(now, &said, refused.as_deref()),
             SharedEvent::Posted { effect, outcome } => self.posted(now, effect, outcome),
             SharedEvent::ChannelFault { channel, fault } => self.fault(now, channel, fault),
@@ -315,6 +327,8 @@ impl Shared {
             Channel::Telegram => config.telegram.is_some(),
             Channel::Webhook => config.webhook,
         };
+        // A first start has nothing before it.
+        let was_configured = !self.lanes.is_empty();
         self.lanes.retain(|channel, _| configured(*channel));
         for channel in Channel::ALL.into_iter().filter(|channel| configured(*channel)) {
             let lane = self.lanes.entry(channel).or_default();
@@ -328,9 +342,14 @@ impl Shared {
             let text = format!("Telegram is no longer paired: user {} is no longer on the list.", unpaired.user);
             self.report_on(now, Channel::Webhook, &text);
         }
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
+        if was_configured {
+            self.tell_changed_users(now, before.telegram.as_ref());
+        }
         for (key, card) in &self.cards {
-            effects.extend(card.acknowledging.as_ref().map(|pending| hearing::acknowledge(key, pending)));
+            effects.extend(
+                card.acknowledging.as_ref().map(|pending| hearing::acknowledge(&self.config.people, key, pending)),
+            );
         }
     }
 

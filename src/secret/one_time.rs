@@ -1,5 +1,8 @@
 //! One-time passwords (RFC 6238): checked here, where the secret is; that each counts only once is the kernel's to know.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use qrcode::QrCode;
 use qrcode::render::unicode;
 use secrecy::{ExposeSecret, SecretString};
@@ -8,9 +11,38 @@ use zeroize::Zeroizing;
 
 use crate::kernel::command::Totp;
 use crate::kernel::order::Account;
+use crate::kernel::people::Way;
 use crate::kernel::time::Time;
 
 pub struct OneTimePasswords(totp_rs::Totp);
+
+/// Whose password counts on which way: a declared person's own, and for everybody else the common one.
+#[derive(Default)]
+pub struct Passwords {
+    common: Option<Arc<OneTimePasswords>>,
+    people: BTreeMap<Way, Option<Arc<OneTimePasswords>>>,
+}
+
+impl Passwords {
+    pub fn common(passwords: OneTimePasswords) -> Self {
+        Self { common: Some(Arc::new(passwords)), people: BTreeMap::new() }
+    }
+
+    /// Without passwords of his own nothing of his counts, and the common one does not either.
+    pub fn add_person(&mut self, ways: &[Way], passwords: Option<OneTimePasswords>) {
+        let passwords = passwords.map(Arc::new);
+        self.people.extend(ways.iter().map(|way| (*way, passwords.clone())));
+    }
+
+    pub fn is_person(&self, way: Way) -> bool {
+        self.people.contains_key(&way)
+    }
+
+    pub fn check(&self, way: Way, code: &str, now: Time) -> Totp {
+        let own = self.people.get(&way).unwrap_or(&self.common);
+        own.as_ref().map_or(Totp::NotSetUp, |passwords| passwords.check(code, now))
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum OneTimeError {
@@ -61,6 +93,24 @@ mod tests {
 
     /// RFC 6238, appendix B: the SHA-1 secret "12345678901234567890" at 59 s gives 94287082, of which six digits.
     const SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+
+    #[test]
+    fn a_persons_own_password_counts_on_each_of_his_ways_and_no_other_does() {
+        let made = |secret: &str| OneTimePasswords::new(&secret.into(), &Account::new("main")).unwrap();
+        let mut passwords = Passwords::common(made(SECRET));
+        let (phone, host, other) = (Way::Telegram { user: 1 }, Way::Host { uid: 1 }, Way::Host { uid: 2 });
+        passwords.add_person(&[phone, host], Some(made("MFRGGZDFMZTWQ2LKMFRGGZDFMZTWQ2LK")));
+        passwords.add_person(&[other], None);
+        let now = Time::from_millis(59_000);
+        for (way, expected) in [
+            (phone, Totp::Wrong),
+            (host, Totp::Wrong),
+            (other, Totp::NotSetUp),
+            (Way::Telegram { user: 2 }, Totp::Right { step: 1 }),
+        ] {
+            assert_eq!(passwords.check(way, "287082", now), expected, "{way:?}");
+        }
+    }
 
     #[test]
     fn the_published_vectors_hold_within_one_step() {

@@ -74,7 +74,7 @@ impl World {
         let (by, command) = ("owner".into(), Command::Kill);
         let (ticket, totp) = (Ticket(0), Totp::Absent);
         self.witness.killed_at = Some(self.now);
-        self.step_account(Event::Command { ticket, by, incident: Some(incident), command, totp });
+        self.step_account(Event::Command { ticket, by, way: None, why: None, incident: Some(incident), command, totp });
     }
 
     pub fn send_act(&mut self, effect: EffectId, act: Act) {

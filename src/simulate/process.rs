@@ -229,6 +229,7 @@ impl Process {
                 Effect::Answer { .. } => {}
                 Effect::Read(request) => outgoing.push(Outgoing::Read(EffectId { cause: seq, index }, request)),
                 Effect::Act(act) => outgoing.push(Outgoing::Act(EffectId { cause: seq, index }, act)),
+                Effect::Announce { text } => queue.push_back(Work::Shared(SharedEvent::Announced { text })),
                 Effect::Tell(notice) => {
                     outgoing.push(Outgoing::Show(notice.clone()));
                     queue.push_back(Work::Shared(SharedEvent::Notice(notice)));
@@ -334,7 +335,7 @@ impl World {
         self.witness.check_restored(&process.kernel);
         self.process = Some(process);
         self.step(Work::Shared(SharedEvent::Started {
-            config: SharedConfig { telegram: None, webhook: true, stoppable: Vec::new() },
+            config: SharedConfig { webhook: true, ..SharedConfig::default() },
         }));
         let (declared, rules) = (Box::new(self.declared.clone()), Box::new(self.rules.clone()));
         self.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules });

@@ -57,6 +57,7 @@ pub struct Desk {
     pub replies: Vec<IntentReply>,
     pub answers: Vec<Answer>,
     pub told: Vec<Notice>,
+    pub announced: Vec<String>,
     /// Reads that were asked for and not yet answered.
     pub reads: VecDeque<(EffectId, ReadRequest)>,
     pub acts: VecDeque<(EffectId, Act)>,
@@ -87,6 +88,7 @@ impl Desk {
             replies: Vec::new(),
             answers: Vec::new(),
             told: Vec::new(),
+            announced: Vec::new(),
             reads: VecDeque::new(),
             acts: VecDeque::new(),
             seq: 0,
@@ -150,6 +152,7 @@ impl Desk {
                 Effect::Answer { answer, .. } => self.answers.push(answer),
                 Effect::Act(act) => self.acts.push_back((EffectId { cause: self.seq, index }, act)),
                 Effect::Read(request) => self.reads.push_back((EffectId { cause: self.seq, index }, request)),
+                Effect::Announce { text } => self.announced.push(text.into()),
                 Effect::Tell(notice) => {
                     assert_ne!(&*notice.rule, "judging_failed", "{notice:?}");
                     self.told.push(*notice);

@@ -73,7 +73,15 @@ fn a_drill_mixes_with_no_theft_and_contains_nothing() {
     assert_eq!(drill(&mut desk), Answer::Done);
     // Not even when somebody presses its button.
     let (ticket, by, incident) = (Ticket(2), "owner".into(), Some(told(&desk).incident));
-    desk.event(Event::Command { ticket, by, incident, command: Command::Kill, totp: Totp::Absent });
+    desk.event(Event::Command {
+        ticket,
+        by,
+        way: None,
+        why: None,
+        incident,
+        command: Command::Kill,
+        totp: Totp::Absent,
+    });
     let answer = desk.answers.pop();
     assert!(matches!(&answer, Some(Answer::Refused { reason }) if reason.contains("a drill")), "{answer:?}");
     desk.wait_ms(20_000);
@@ -271,8 +279,9 @@ impl Hall {
     }
 
     fn order(&mut self, command: Command) -> Answer {
-        let (ticket, by) = (Ticket(9), "owner".into());
-        self.desk.event(Event::Command { ticket, by, incident: None, command, totp: Totp::Right { step: 1 } });
+        let (ticket, by, why) = (Ticket(9), "owner".into(), Some("it is over".into()));
+        let (incident, totp) = (None, Totp::Right { step: 1 });
+        self.desk.event(Event::Command { ticket, by, way: None, why, incident, command, totp });
         self.desk.answers.pop().expect("a command is answered")
     }
 
@@ -478,7 +487,7 @@ fn what_cannot_be_drilled_says_why() {
         });
         match drill_of(&mut desk, true) {
             Answer::Refused { reason } => reason.to_string(),
-            Answer::Done => panic!("it began"),
+            Answer::Done | Answer::Requested { .. } => panic!("it began"),
         }
     };
     assert!(told(|declared| declared.stopping = None).contains("the mode is \"watch\""));

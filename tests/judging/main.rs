@@ -13,6 +13,7 @@ mod capacity;
 mod packs;
 mod exceptions;
 mod stopping;
+mod authority;
 mod credentials;
 mod drill;
 mod order_limit;

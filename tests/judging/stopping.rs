@@ -12,6 +12,7 @@ use countersign::kernel::event::{
 use countersign::kernel::incident::{IncidentState, Priority};
 use countersign::kernel::intent::{IntentBody, OrderTerms};
 use countersign::kernel::order::{OrderStatus, OrderType, Side, TimeInForce};
+use countersign::kernel::people::Way;
 use countersign::kernel::report::ExecutionReport;
 use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
 use countersign::kernel::time::Time;
@@ -20,7 +21,7 @@ use crate::desk::{Desk, check, dec, failed};
 
 const TRADES: KeyRights = KeyRights { trade: true, ..KeyRights::NONE };
 
-fn may_stop(declared: &mut Declared) {
+pub(crate) fn may_stop(declared: &mut Declared) {
     let key = |name: &str, role| DeclaredKey { name: name.into(), print: KeyPrint::of(name), role };
     declared.stopping = Some(Stopping {
         mode: Mode::Ask,
@@ -106,7 +107,8 @@ impl Stage {
 
     fn command(&mut self, command: Command, totp: Totp) -> Answer {
         let ticket = Ticket(self.desk.answers.len() as u64);
-        self.desk.event(Event::Command { ticket, by: "owner".into(), incident: None, command, totp });
+        let (way, why) = (Some(Way::Host { uid: 0 }), Some("it is over".into()));
+        self.desk.event(Event::Command { ticket, by: "owner".into(), way, why, incident: None, command, totp });
         self.desk.answers.pop().expect("a command is answered")
     }
 
@@ -535,6 +537,8 @@ fn a_watcher_that_may_only_watch_says_what_a_person_can_do() {
     desk.event(Event::Command {
         ticket,
         by: "owner".into(),
+        way: None,
+        why: None,
         incident: None,
         command: Command::Kill,
         totp: Totp::Absent,

@@ -16,7 +16,7 @@ use crate::support::journal;
 use crate::support::stage::Stage;
 use crate::{armed, bot_with_an_order, check_contained, check_ledger, until_strangers};
 
-const KILL: OperatorCommand = OperatorCommand::Order { incident: None, order: Command::Kill, code: None };
+const KILL: OperatorCommand = OperatorCommand::Order { incident: None, order: Command::Kill, code: None, why: None };
 /// Runs beside each other; each has an exchange and a daemon of its own.
 const AT_ONCE: usize = 3;
 /// Of an exchange that takes its time, all requests but the last reads are done in about this.

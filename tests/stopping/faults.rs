@@ -18,7 +18,7 @@ use crate::support::tap::Tap;
 use crate::{Bot, armed, bot_with_an_order, check_contained, check_ledger, until_strangers};
 
 const KEYS: &str = "/sapi/v1/sub-account/";
-const KILL: OperatorCommand = OperatorCommand::Order { incident: None, order: Command::Kill, code: None };
+const KILL: OperatorCommand = OperatorCommand::Order { incident: None, order: Command::Kill, code: None, why: None };
 
 /// A bot's order and two of a thief's.
 async fn rob(stage: &Stage) -> (Bot, Vec<i64>) {

@@ -6,17 +6,21 @@ use std::time::{Duration, Instant};
 
 use countersign::inlet;
 use countersign::inlet::telegram::Checks;
+use countersign::kernel::account::Kernel;
 use countersign::kernel::channel::Post;
 use countersign::kernel::chat::{TelegramConfig, pairing_digest};
 use countersign::kernel::command::Totp;
-use countersign::kernel::event::EffectId;
+use countersign::kernel::declared::Declared;
+use countersign::kernel::event::{Answer, Effect, EffectId, Event, Ticket};
 use countersign::kernel::incident::{IncidentId, IncidentState, Line, Notice, Priority};
 use countersign::kernel::order::{Account, Asset, Symbol};
+use countersign::kernel::rule::RuleSet;
 use countersign::kernel::shared::{Said, Shared, SharedConfig, SharedEffect, SharedEvent, Show};
+use countersign::kernel::stopping::{Means, Mode, Stopping};
 use countersign::kernel::time::Time;
 use countersign::outlet::telegram::{TelegramOutlet, bot};
 use countersign::outlet::webhook::WebhookOutlet;
-use countersign::secret::one_time::OneTimePasswords;
+use countersign::secret::one_time::{OneTimePasswords, Passwords};
 use secrecy::{SecretSlice, SecretString};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -68,11 +72,27 @@ impl Clock {
     }
 }
 
+/// Each declared person has a secret of his own, and everybody else the common one.
+fn passwords(config: &SharedConfig) -> Passwords {
+    let made = |secret: &str| OneTimePasswords::new(&secret.into(), &Account::new("main")).unwrap();
+    let mut passwords = Passwords::common(made(TOTP_SECRET));
+    for person in &config.people.persons {
+        passwords.add_person(&person.ways(), Some(made(&secret_of(&person.name))));
+    }
+    passwords
+}
+
+/// A person's own secret of one-time passwords.
+pub fn secret_of(person: &str) -> String {
+    let letters = person.to_uppercase().chars().cycle().take(32).collect::<String>();
+    letters.replace(|c: char| !c.is_ascii_uppercase(), "A")
+}
+
 pub fn config() -> SharedConfig {
     SharedConfig {
         telegram: Some(TelegramConfig { allowed_users: vec![OWNER.unsigned_abs()], group_chat: false }),
         webhook: true,
-        stoppable: Vec::new(),
+        ..SharedConfig::default()
     }
 }
 
@@ -82,11 +102,12 @@ impl Daemon {
         let token = SecretString::from(TOKEN);
         let bot = bot(&token, api.url(), super::client());
         let (events, inbox) = mpsc::channel(16);
+        let passwords = passwords(&config);
+        let account = config.people.two_people.then(|| account(clock.now(), &config));
         events.send(SharedEvent::Started { config }).await.unwrap();
-        let totp = OneTimePasswords::new(&TOTP_SECRET.into(), &Account::new("main")).unwrap();
         let checks = Checks {
             code_key: SecretSlice::from(CODE_KEY.to_vec()),
-            totp: Some(Arc::new(totp)),
+            totp: Arc::new(passwords),
             now: Box::new(move || clock.now()),
         };
         let next_update = shared.next_update();
@@ -94,7 +115,8 @@ impl Daemon {
         let telegram = Arc::new(TelegramOutlet::new(bot, SecretSlice::from(CODE_KEY.to_vec())));
         let webhook = Arc::new(WebhookOutlet::new(super::client(), hook.url(), SecretSlice::from(SECRET.to_vec())));
         let (saved, done) = (Arc::new(Mutex::new(String::new())), Arc::new(Mutex::new(Done::default())));
-        let driver = Driver { shared, clock, telegram, webhook, saved: Arc::clone(&saved), done: Arc::clone(&done) };
+        let driver =
+            Driver { shared, account, clock, telegram, webhook, saved: Arc::clone(&saved), done: Arc::clone(&done) };
         let tasks = vec![tokio::spawn(polls), tokio::spawn(driver.run(inbox))];
         Self { clock, events, saved, done, tasks }
     }
@@ -144,6 +166,8 @@ impl Drop for Daemon {
 
 struct Driver {
     shared: Shared,
+    /// In fund mode an account that answers; otherwise whatever it is told counts as done.
+    account: Option<Kernel>,
     clock: Clock,
     telegram: Arc<TelegramOutlet>,
     webhook: Arc<WebhookOutlet>,
@@ -180,12 +204,15 @@ impl Driver {
                     }
                     SharedEffect::Command { incident, totp, said } => {
                         self.done.lock().unwrap().commands.push((said.clone(), incident, totp));
-                        answers.push(SharedEvent::Commanded { said, refused: None });
+                        match &mut self.account {
+                            None => answers.push(SharedEvent::Commanded { said, refused: None }),
+                            Some(account) => answers.extend(obeyed(account, self.clock.now(), seq, said, totp)),
+                        }
                     }
                     SharedEffect::Show { chat, what: Show::Status } => {
                         answers.push(SharedEvent::Answered { chat, text: "All is seen.".into() });
                     }
-                    SharedEffect::Show { chat, what: Show::Incidents | Show::Plan } => {
+                    SharedEffect::Show { chat, what: Show::Incidents | Show::Requests | Show::Plan } => {
                         answers.push(SharedEvent::Answered { chat, text: "These are open.".into() });
                     }
                 }
@@ -202,6 +229,49 @@ impl Driver {
             () = tokio::time::sleep(until_due.unwrap_or(Duration::from_secs(3_600))) => SharedEvent::Due,
         }
     }
+}
+
+/// In mode *act*, with nothing that it could reach.
+fn account(now: Time, config: &SharedConfig) -> Kernel {
+    let mut declared = Declared::nothing(Account::new("main"));
+    declared.people = config.people.clone();
+    declared.stopping = Some(Stopping {
+        mode: Mode::Act,
+        means: Means::SubAccount,
+        keys: Vec::new(),
+        hooks: Vec::new(),
+        quiet: Duration::from_secs(5),
+        freeze_unanswered: None,
+    });
+    let mut kernel = Kernel::new(Account::new("main"));
+    let (declared, rules) = (Box::new(declared), Box::new(RuleSet::default()));
+    let _ = kernel.apply(now, 0, Event::Started { version: "test".into(), declared, rules });
+    kernel
+}
+
+/// What the shared kernel hears of it, the last first.
+fn obeyed(account: &mut Kernel, now: Time, seq: u64, said: Said, totp: Totp) -> Vec<SharedEvent> {
+    let Said { by, way, why, command, .. } = said.clone();
+    let event = Event::Command { ticket: Ticket(0), by, way, why, incident: None, command, totp };
+    let mut heard = Vec::new();
+    for effect in account.apply(now, seq, event) {
+        match effect {
+            Effect::Announce { text } => heard.push(SharedEvent::Announced { text }),
+            Effect::Answer { answer: Answer::Done, .. } => {
+                heard.push(SharedEvent::Commanded { said: said.clone(), refused: None });
+            }
+            Effect::Answer { answer: Answer::Refused { reason }, .. } => {
+                heard.push(SharedEvent::Commanded { said: said.clone(), refused: Some(reason) });
+            }
+            Effect::Answer { answer: Answer::Requested { .. }, .. }
+            | Effect::Reply { .. }
+            | Effect::Read(_)
+            | Effect::Act(_)
+            | Effect::Tell(_) => {}
+        }
+    }
+    heard.reverse();
+    heard
 }
 
 async fn deliver(

@@ -44,7 +44,7 @@ impl Killed {
 
 pub async fn kill<W: Write>(stage: &mut Stage, show: &mut Show<'_, W>) -> anyhow::Result<Killed> {
     show.say("The owner has seen the alert and says: countersign kill main")?;
-    let order = OperatorCommand::Order { incident: None, order: Command::Kill, code: None };
+    let order = OperatorCommand::Order { incident: None, order: Command::Kill, code: None, why: None };
     ask(&stage.bound.operator_socket, &order).await?;
     let ended = tokio::time::timeout(PROVED_WITHIN, async {
         loop {

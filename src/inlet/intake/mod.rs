@@ -238,7 +238,7 @@ impl Waiting {
                 Some((200, json!({ "v": 1, "ok": true, "last_seq": last_seq, "nonce": nonce_text(nonce) })))
             }
             Self::Access { answer } => match answer.await.ok()? {
-                Answer::Done => Some((200, json!({ "v": 1, "ok": true, "durable": true }))),
+                Answer::Done | Answer::Requested { .. } => Some((200, json!({ "v": 1, "ok": true, "durable": true }))),
                 Answer::Refused { reason } => {
                     let error = WireError::new(ErrorCode::Refused, &reason, "see the daemon's status");
                     Some((error.code.http_status(), error_answer(&error)))

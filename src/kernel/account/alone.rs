@@ -44,8 +44,13 @@ impl Kernel {
     /// A finding was told whose rule asks for more than that.
     pub(super) fn respond(&mut self, response: Response, incident: IncidentId, order: Option<&OrderKey>) {
         let Some(stopping) = &self.declared.stopping else { return };
-        let unanswered = stopping.freeze_unanswered;
-        match (stopping.mode, response, order) {
+        let (mode, unanswered) = (stopping.mode, stopping.freeze_unanswered);
+        if mode != Mode::Watch && matches!(response, Response::Ask | Response::Contain) {
+            self.show_disarmed(incident);
+        }
+        match (mode, response, order) {
+            // The wait goes on, so that arming it gives the owner's bounds back.
+            (Mode::Act, Response::Contain, Some(_)) if self.is_disarmed() => self.wait_for_answer(incident, unanswered),
             (Mode::Watch, ..) | (_, Response::None | Response::Notify, _) => {}
             (Mode::Act, Response::Contain, Some(key)) => match self.may_act(key) {
                 Ok(()) => self.corroborate(key.clone(), incident),
@@ -81,7 +86,7 @@ impl Kernel {
             return;
         }
         let sees = self.state.coverage.connections() > 0;
-        let may = sees && (!self.is_in_act_mode() || self.may_act_at_all().is_ok());
+        let may = sees && !self.is_disarmed() && (!self.is_in_act_mode() || self.may_act_at_all().is_ok());
         if may {
             self.contain_alone(Aim::Freeze, incident);
         } else {
@@ -163,6 +168,9 @@ impl Kernel {
     fn may_act_at_all(&self) -> Result<(), String> {
         let now = self.now();
         let coverage = &self.state.coverage;
+        if let Some(disarmed) = self.disarmed_told() {
+            return Err(disarmed);
+        }
         if coverage.connections() == 0 {
             return Err("the account cannot be seen now".to_owned());
         }
@@ -212,7 +220,7 @@ impl Kernel {
         self.declared.stopping.as_ref().is_some_and(|stopping| stopping.mode == Mode::Act)
     }
 
-    fn acts_alone(&self) -> bool {
+    pub(super) fn acts_alone(&self) -> bool {
         let alone = |stopping: &Stopping| stopping.mode == Mode::Act || stopping.freeze_unanswered.is_some();
         self.declared.stopping.as_ref().is_some_and(alone)
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::account::alone::Alone;
+use crate::kernel::account::authority::Codes;
 use crate::kernel::account::rehearsal::Rehearsal;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
-use crate::kernel::command::{Command, Totp};
 use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
-use crate::kernel::event::{Answer, Effect, EffectId, Ticket};
+use crate::kernel::event::{Effect, EffectId};
 use crate::kernel::incident::{Contained, IncidentId, Priority};
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
@@ -27,16 +27,12 @@ pub(super) const POLL_GAP: Duration = Duration::from_millis(100);
 /// Shown on the card; all of them stand in `countersign containment`.
 pub(super) const LINES_ON_CARD: usize = 12;
 
-/// Three of a million codes are right at a time: five guesses an hour find none.
-const WRONG_CODES_MAX: usize = 5;
-const LOCKED_FOR: Duration = Duration::from_secs(3_600);
-const GUESSED: &[&str] = &[
-    "Whoever tried can reach the operator's socket or the paired chat: look at who is logged in on this host.",
-    "A freeze or a kill needs no password and works as before.",
-];
 const NOT_LISTED: &[&str] = &[
     "Compare sub_account, the cancel key and every [[containment.key]] with the exchange's page: a kill would not reach them.",
 ];
+
+/// Keys of the list that nobody declared, remembered so that they can be allowed; the venue has fewer.
+const UNDECLARED_MAX: usize = 100;
 
 const HEADLINE: &str = "The account is being contained";
 const AFTER_A_KILL: &[&str] = &[
@@ -65,12 +61,9 @@ pub struct Stop {
     /// Looks at living keys under way.
     #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
     looks: BTreeMap<EffectId, KeyPrint>,
-    /// The last time step of a one-time password that was taken: each counts once.
-    #[serde(default)]
-    totp_step: u64,
-    /// When wrong ones came, within the last hour.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    wrong_codes: Vec<Time>,
+    /// Of whoever is no declared person.
+    #[serde(flatten)]
+    pub(super) codes: Codes,
     /// The list that shows whether the declared keys are there, while nothing is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     list_look: Option<EffectId>,
@@ -81,11 +74,19 @@ pub struct Stop {
 }
 
 impl Stop {
+    pub(super) fn containment(&self) -> Option<&Containment> {
+        self.containment.as_deref()
+    }
+
+    pub(super) fn containment_mut(&mut self) -> Option<&mut Containment> {
+        self.containment.as_deref_mut()
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         self.containment.is_none()
             && self.alive.is_empty()
             && self.looks.is_empty()
-            && self.totp_step == 0
+            && self.codes == Codes::default()
             && self.alone == Alone::default()
             && self.rehearsal.is_unused()
     }
@@ -129,65 +130,10 @@ impl Kernel {
             Some(Mode::Act) => format!("{means}; by itself too, within bounds, and not on its first day"),
             Some(Mode::Ask | Mode::Watch) | None => means.to_owned(),
         };
+        let means = self.disarmed_told().map_or_else(|| means.clone(), |told| format!("{means}; DISARMED: {told}"));
         let last = self.state.stop.containment.as_ref().map(|containment| containment.progress().word);
         let told = last.map_or_else(|| means.clone(), |word| format!("{means}; last containment: {word}"));
         self.drill_key_told().map_or_else(|| told.clone(), |key| format!("{told}; {key}"))
-    }
-
-    pub(super) fn command(
-        &mut self,
-        ticket: Ticket,
-        by: &str,
-        incident: Option<IncidentId>,
-        command: &Command,
-        totp: Totp,
-    ) {
-        let drill = incident.is_some_and(|id| self.state.book.is_drill(id));
-        let may = if drill { Err(OF_A_DRILL.to_owned()) } else { self.may_command(command, totp) };
-        let done = may.and_then(|()| match command {
-            Command::Freeze => self.contain(Aim::Freeze, by, incident),
-            Command::Kill => self.contain(Aim::Kill, by, incident),
-            Command::DeleteKey { key } => self.delete_key(key, by),
-            Command::Resume => self.contain(Aim::Release, by, incident),
-        });
-        let answer = match done {
-            Ok(()) => Answer::Done,
-            Err(reason) => Answer::Refused { reason: reason.into() },
-        };
-        self.effects.push(Effect::Answer { ticket, answer });
-    }
-
-    fn may_command(&mut self, command: &Command, totp: Totp) -> Result<(), String> {
-        if !command.needs_totp() {
-            return Ok(());
-        }
-        let now = self.now();
-        let wrong = &mut self.state.stop.wrong_codes;
-        wrong.retain(|at| now.since(*at) < LOCKED_FOR);
-        if wrong.len() >= WRONG_CODES_MAX {
-            let until = wrong.first().map_or(now, |first| *first + LOCKED_FOR);
-            return Err(format!("too many one-time passwords were wrong: none is taken before {until} UTC"));
-        }
-        match totp {
-            Totp::Right { step } if step > self.state.stop.totp_step => {
-                self.state.stop.totp_step = step;
-                Ok(())
-            }
-            Totp::Right { .. } => Err("this one-time password was used already: wait for the next one".to_owned()),
-            Totp::Wrong => {
-                wrong.push(now);
-                if wrong.len() == WRONG_CODES_MAX {
-                    let line = format!("{WRONG_CODES_MAX} wrong ones within an hour: none is taken for a while");
-                    let headline = "Somebody guesses one-time passwords";
-                    self.built_in("wrong_codes", Cause::Watcher, "codes", Priority::Critical, headline, line, GUESSED);
-                }
-                Err("the one-time password is wrong".to_owned())
-            }
-            Totp::NotSetUp => Err("no one-time passwords are set up: `countersign secret totp NAME`, then totp = \
-                                   \"vault:NAME\" under [operators]"
-                .to_owned()),
-            Totp::Absent => Err("this needs a one-time password".to_owned()),
-        }
     }
 
     pub(super) fn contain(&mut self, aim: Aim, by: &str, incident: Option<IncidentId>) -> Result<(), String> {
@@ -212,7 +158,8 @@ impl Kernel {
                 known.take_up(now, asked, &stopping);
             }
             (_, Aim::Freeze | Aim::Kill | Aim::Drill) => {
-                let containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
+                let mut containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
+                containment.allow(now, self.allowed_keys());
                 self.state.stop.containment = Some(Box::new(containment));
                 self.state.stop.incident = None;
             }
@@ -228,7 +175,7 @@ impl Kernel {
         self.state.stop.containment.as_ref().is_some_and(|containment| containment.is_running())
     }
 
-    fn delete_key(&mut self, key: &KeyPrint, by: &str) -> Result<(), String> {
+    pub(super) fn delete_key(&mut self, key: &KeyPrint, by: &str) -> Result<(), String> {
         let now = self.now();
         let Some(containment) = &mut self.state.stop.containment else {
             return Err("no containment has listed the account's keys yet: freeze or kill first".to_owned());
@@ -305,7 +252,11 @@ impl Kernel {
         let is_shown =
             |key: &&DeclaredKey| rehearsal.is_spent(&key.print) || rows.iter().any(|row| row.key == key.print);
         let missing: Vec<&str> = stopping.keys.iter().filter(|key| !is_shown(key)).map(|key| &*key.name).collect();
-        let is_declared = |row: &&KeyRow| stopping.keys.iter().any(|key| key.print == row.key);
+        let allowed = self.allowed_keys();
+        let is_declared =
+            |row: &&KeyRow| stopping.keys.iter().any(|key| key.print == row.key) || allowed.contains(&row.key);
+        let strangers = rows.iter().filter(|row| !is_declared(row)).take(UNDECLARED_MAX).map(|row| row.key.clone());
+        let undeclared = strangers.collect();
         let more: Vec<String> = rows
             .iter()
             .filter(|row| !is_declared(row))
@@ -313,6 +264,7 @@ impl Kernel {
             .map(|row| format!("{:.40?} ({})", row.name, row.key))
             .collect();
         let now = self.now();
+        self.state.trust.undeclared = undeclared;
         if missing.is_empty() && more.is_empty() {
             let line = "the exchange's list shows the declared keys, and no other".to_owned();
             return self.state.book.end(now, Cause::Credential, "list", line);
@@ -446,8 +398,6 @@ impl Kernel {
         self.state.book.contain(id, shown, left);
     }
 }
-
-const OF_A_DRILL: &str = "that incident is a drill: there is nothing to contain, and nothing was done";
 
 const BY_HAND: &str = "countersign only watches this account, and cannot stop anything. Do it by hand, now: \
     1. delete the bot's API key: https://www.binance.com/en/my/settings/api-management (app: Profile, API Management); \

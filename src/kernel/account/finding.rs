@@ -194,7 +194,7 @@ impl Kernel {
 
     pub(super) fn check_address(&mut self, evidence: &AccessEvidence) {
         let address = evidence.address;
-        if self.declared.familiar_networks.iter().any(|network| network.contains(address)) {
+        if self.is_familiar(address) {
             return;
         }
         let now = self.now();

@@ -15,6 +15,10 @@ mod audit;
 mod feed;
 mod contain;
 mod alone;
+mod authority;
+mod arming;
+mod allowing;
+mod changes;
 mod exceptions;
 mod credentials;
 mod drill;
@@ -28,6 +32,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::account::authority::Ordered;
 use crate::kernel::blotter::{Blotter, IntentKey, OrderKey};
 use crate::kernel::book::Book;
 use crate::kernel::bots::Bots;
@@ -42,7 +47,10 @@ use crate::kernel::pairs;
 use crate::kernel::rule::{Cause, RuleSet};
 use crate::kernel::time::Time;
 
+pub use allowing::Allowance;
+pub use arming::Disarmed;
 pub use audit::Audit;
+pub use authority::{RequestStatus, Trust};
 pub use contain::Stop;
 pub use credentials::{CredentialStatus, Credentials};
 pub use exceptions::ExceptionStatus;
@@ -94,6 +102,8 @@ pub struct State {
     /// When it was last told that somebody else uses up the account's order limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     limit_told_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Trust::is_unused")]
+    trust: Trust,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -151,6 +161,12 @@ enum Timer {
     DrillEnds,
     /// The drill's containment has something to do.
     Rehearse,
+    /// Nobody approved it.
+    Request(u32),
+    /// What was disarmed for a while is armed again.
+    ArmsAgain,
+    StillDisarmed,
+    AllowanceEnds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,6 +247,7 @@ impl Kernel {
                 self.started(last_at);
                 self.start_exceptions(&before.exceptions);
                 self.tell_bot_host(before.admin_beside_bot);
+                self.tell_changes(&before);
             }
             Event::Restored { state, declared, rules } => {
                 (self.state, self.declared, self.rules) = (*state, *declared, *rules);
@@ -248,8 +265,8 @@ impl Kernel {
                 let refused = &mut self.state.counts.refused_requests;
                 *refused = refused.saturating_add(intents).saturating_add(access);
             }
-            Event::Command { ticket, by, incident, command, totp } => {
-                self.command(ticket, &by, incident, &command, totp);
+            Event::Command { ticket, by, way, why, incident, command, totp } => {
+                self.command(ticket, Ordered { by, way, why, incident, command, totp });
             }
             Event::Acted { effect, outcome } => self.acted(effect, &outcome),
             Event::Drill { ticket, by, report, tags, kill, raw: _ } => self.drill(ticket, &by, &report, tags, kill),
@@ -300,6 +317,10 @@ impl Kernel {
                 Timer::Expiry(name) => self.check_expiry(&name),
                 Timer::Credential(role) => self.check_credential(role),
                 Timer::DrillEnds => self.end_drill(),
+                Timer::Request(number) => self.expire_request(number),
+                Timer::ArmsAgain => self.arm_by_itself(),
+                Timer::StillDisarmed => self.remind_of_disarming(),
+                Timer::AllowanceEnds => self.expire_allowances(),
             }
         }
     }

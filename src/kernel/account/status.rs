@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::account::{Counts, CredentialStatus, ExceptionStatus, Kernel};
+use crate::kernel::account::{Allowance, Counts, CredentialStatus, Disarmed, ExceptionStatus, Kernel, RequestStatus};
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentState, Notice};
 use crate::kernel::order::{Account, Bot};
@@ -34,6 +34,14 @@ pub struct Status {
     /// Countersign's own keys, each with its last check.
     #[serde(default)]
     pub credentials: Vec<CredentialStatus>,
+    /// Nothing is done by itself meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disarmed: Option<Disarmed>,
+    #[serde(default)]
+    pub allowed: Vec<Allowance>,
+    /// What waits for another person's approval.
+    #[serde(default)]
+    pub requests: Vec<RequestStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +101,9 @@ impl Kernel {
             cannot_see: CANNOT_SEE.iter().copied().chain(self.bot_host_told()).map(Into::into).collect(),
             exceptions: self.exception_statuses(),
             credentials: self.credential_statuses(),
+            disarmed: state.trust.disarmed.clone(),
+            allowed: state.trust.allowed.clone(),
+            requests: self.request_statuses(),
         }
     }
 

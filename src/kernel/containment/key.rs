@@ -45,6 +45,9 @@ pub(super) enum Listed {
 pub(super) struct KeyTask {
     pub name: Box<str>,
     pub declared: bool,
+    /// Nobody declared it, and its owner says that it is his.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allowed: bool,
     pub goal: Goal,
     pub listed: Listed,
     /// Before we touched it: what a release gives back.
@@ -76,6 +79,7 @@ impl KeyTask {
         Self {
             name: name.into(),
             declared,
+            allowed: false,
             goal,
             listed: Listed::NotRead,
             rights_before: None,
@@ -94,6 +98,10 @@ impl KeyTask {
             changed_at: Time::EPOCH,
             last_probe: None,
         }
+    }
+
+    pub(super) fn is_strangers(&self) -> bool {
+        !self.declared && !self.allowed
     }
 
     /// Nobody can place an order with it any more, as far as the venue has said.
@@ -380,7 +388,9 @@ impl KeyTask {
     }
 
     pub(super) fn is_being_deleted(&self) -> bool {
-        self.goal == Goal::Delete && (self.delete.under_way || self.deleted_at.is_some() || self.delete.failures > 0)
+        // One that is gone from the list is past that, and keeps no other from getting its rights back.
+        let begun = self.delete.under_way || self.deleted_at.is_some() || self.delete.failures > 0;
+        self.goal == Goal::Delete && self.listed != Listed::Absent && begun
     }
 
     /// The list does not show it, or the venue said that it deleted it.
@@ -398,9 +408,9 @@ impl KeyTask {
         self.is_being_deleted() || self.goal == Goal::Delete && self.unsure
     }
 
-    /// It was to get something back, and is not there.
+    /// It gets nothing back, since it is not there.
     pub(super) fn is_lost(&self) -> bool {
-        self.goal == Goal::Thaw && self.listed == Listed::Absent
+        matches!(self.goal, Goal::Thaw | Goal::Delete) && self.listed == Listed::Absent
     }
 
     /// Somebody else traded. Where only probes speak, they were wrong: the address may have been shut out instead.

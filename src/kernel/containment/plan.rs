@@ -119,7 +119,7 @@ impl Containment {
     }
 
     fn list_step(&self) -> PlanStep {
-        let strangers = self.keys.values().filter(|task| !task.declared && task.listed != Listed::Absent);
+        let strangers = self.keys.values().filter(|task| task.is_strangers() && task.listed != Listed::Absent);
         let strangers: Vec<&str> = strangers.map(|task| &*task.name).collect();
         let detail = match (&strangers[..], &self.list.tries.last) {
             _ if self.too_many_keys => Some("more keys are listed than are followed".into()),

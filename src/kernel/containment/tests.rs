@@ -266,7 +266,11 @@ impl World {
             None => {}
             Some((_, End::Drilled | End::NotProved)) => panic!("no drill runs here: {:#?}", self.plan.progress()),
             Some((_, End::Frozen)) => assert!(!self.venue.can_trade(&key("bot"))),
-            Some((_, End::Released)) => assert_eq!(self.venue.keys[&key("bot")].rights, RIGHTS),
+            Some((_, End::Released)) => match self.venue.keys.get(&key("bot")) {
+                Some(row) => assert_eq!(row.rights, RIGHTS),
+                // Deleted by the kill before it, and by nothing else.
+                None => assert!(self.venue.ledger.contains(&(Kind::Delete, key("bot").to_string()))),
+            },
             Some((_, End::Contained | End::RevokedUnprobed)) => {
                 assert!(!self.venue.keys.contains_key(&key("bot")) && !left, "{:#?}", self.plan.progress());
             }
@@ -385,6 +389,53 @@ fn a_key_that_nobody_declared_is_frozen_asked_about_and_keeps_it_from_being_cont
     // It was never called from here, so its end is not proved by probes.
     assert!(!world.venue.keys.contains_key(&key("rogue")) && !world.plan.is_running());
     assert!(world.plan.delete_too(world.now, &key("cancel"), "owner").is_err());
+}
+
+#[test]
+fn an_allowed_key_is_frozen_with_the_rest_holds_nothing_up_and_is_given_back() {
+    let rogue = || KeyRow { key: key("rogue"), name: "second bot".into(), created_at: START, rights: RIGHTS };
+    let allowed = || BTreeSet::from([key("rogue")]);
+    // Allowed while the kill asks about it, and allowed before.
+    for before in [false, true] {
+        let mut world = World::new(Aim::Kill);
+        world.venue.keys.insert(key("rogue"), rogue());
+        if before {
+            world.plan.allow(world.now, allowed());
+        }
+        world.run(Duration::from_secs(120));
+        assert_eq!(world.plan.is_running(), !before, "{:#?}", world.plan.progress());
+        assert!(!world.venue.can_trade(&key("rogue")), "any key may be the thief's");
+        world.plan.allow(world.now, allowed());
+        world.run(Duration::from_secs(120));
+        assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Contained), "{:#?}", world.plan.progress());
+        assert!(world.venue.keys.contains_key(&key("rogue")) && !world.venue.can_trade(&key("rogue")));
+        let asked = Asked { aim: Aim::Release, by: "owner".into(), incident: None };
+        world.plan.release(world.now, &asked).unwrap();
+        world.run(Duration::from_secs(120));
+        assert_eq!(world.venue.keys[&key("rogue")].rights, RIGHTS);
+    }
+    // What is not allowed any more is a stranger's again.
+    let mut world = World::new(Aim::Kill);
+    world.venue.keys.insert(key("rogue"), rogue());
+    world.plan.allow(world.now, allowed());
+    world.plan.allow(world.now, BTreeSet::new());
+    world.run(Duration::from_secs(120));
+    assert!(world.plan.is_running());
+    // A freeze, a release and a freeze again take and give the same.
+    let mut world = World::new(Aim::Freeze);
+    world.venue.keys.insert(key("rogue"), rogue());
+    world.plan.allow(world.now, allowed());
+    for aim in [Aim::Freeze, Aim::Release, Aim::Freeze] {
+        let asked = Asked { aim, by: "owner".into(), incident: None };
+        if aim == Aim::Release {
+            world.plan.release(world.now, &asked).unwrap();
+        } else if !world.plan.is_running() {
+            world.plan.take_up(world.now, asked, &stopping(Means::SubAccount));
+        }
+        world.run(Duration::from_secs(120));
+        assert!(!world.plan.is_running());
+        assert_eq!(world.venue.can_trade(&key("rogue")), aim == Aim::Release, "{aim:?}");
+    }
 }
 
 #[test]

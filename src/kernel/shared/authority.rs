@@ -16,10 +16,12 @@ use crate::kernel::chat::{ChatUpdate, Refusal};
 use crate::kernel::command::{Command, Totp};
 use crate::kernel::incident::{IncidentId, IncidentState, Notice, Priority};
 use crate::kernel::order::Account;
+use crate::kernel::people::Way;
 use crate::kernel::shared::hearing::acknowledge;
 use crate::kernel::shared::{Said, Shared, SharedConfig, SharedEffect, Show, Text};
 use crate::kernel::telling::{Acknowledging, IncidentKey};
 use crate::kernel::time::Time;
+use crate::kernel::typed::{Order, usage};
 
 /// A card's buttons count for this long; an expired one that is pressed brings fresh ones.
 const CARD_COUNTS: Duration = Duration::from_secs(24 * 3600);
@@ -214,8 +216,13 @@ impl Shared {
             Press::Acknowledge => (self.acknowledge_shown(account, incident, revision, user, chat, effects), None),
             Press::YesFreeze | Press::YesKill => {
                 let command = if kill { Command::Kill } else { Command::Freeze };
-                let text = format!("{} {}.", if kill { "Killing" } else { "Freezing" }, quoted(account.as_str()));
-                let said = Said { account, command, by: by(user), why: None, chat: Some(chat) };
+                let text = match self.config.people.two_people && command.needs_two() {
+                    true => {
+                        format!("Asking for it: another person must approve the kill of {}.", quoted(account.as_str()))
+                    }
+                    false => format!("{} {}.", if kill { "Killing" } else { "Freezing" }, quoted(account.as_str())),
+                };
+                let said = self.said(account, command, user, None, chat);
                 effects.push(SharedEffect::Command { incident, totp: Totp::Absent, said });
                 (text, Some((chat, message)))
             }
@@ -238,7 +245,7 @@ impl Shared {
         match known {
             Some((key, card)) if card.notice.state == IncidentState::Open => {
                 let pending = Acknowledging { shown, user, chat };
-                effects.push(acknowledge(&key, &pending));
+                effects.push(acknowledge(&self.config.people, &key, &pending));
                 card.acknowledging = Some(pending);
                 format!("Acknowledging it as the card showed it (revision {shown}).")
             }
@@ -313,53 +320,63 @@ impl Shared {
         });
     }
 
-    pub(super) fn resume(
+    /// What takes a one-time password, or the word of another person. Whether an approval needs a password, the account
+    /// knows; a wrong one is never passed on.
+    pub(super) fn order(
         &mut self,
         now: Time,
         update: &ChatUpdate,
         user: u64,
-        account: &Account,
-        why: Option<Box<str>>,
+        order: Order,
         effects: &mut Vec<SharedEffect>,
     ) {
         let chat = update.chat;
-        let Some(account) = self.meant(now, chat, Some(account), effects) else { return };
-        if self.authority.is_locked(now) {
-            self.answer(
-                now,
-                chat,
-                "Too many wrong one-time passwords: none counts here for an hour. On the host: countersign resume",
-            );
-            return;
+        let Order { account, command, why } = order;
+        let Some(account) = self.meant(now, chat, account.as_ref(), effects) else { return };
+        let totp = update.totp.unwrap_or(Totp::Absent);
+        if (command.needs_totp() || totp != Totp::Absent) && self.authority.is_locked(now) {
+            let text =
+                "Too many wrong one-time passwords: none counts here for an hour. On the host: countersign resume";
+            return self.answer(now, chat, text);
         }
-        match update.totp {
-            None | Some(Totp::Absent) => {
-                self.answer(now, chat, "This needs a one-time password: /resume ACCOUNT CODE WHY");
+        match totp {
+            Totp::Absent if command.needs_totp() => {
+                let word = update.text.split_whitespace().next().unwrap_or_default();
+                let word = word.split_once('@').map_or(word, |(command, _bot)| command);
+                self.answer(now, chat, &format!("This needs a one-time password: {}", usage(word)));
             }
-            Some(Totp::Wrong) => {
+            Totp::Wrong => {
                 self.authority.wrong_codes.push_back(now);
                 self.answer(now, chat, "The one-time password is wrong. Nothing was done.");
-                self.report_refused_resume(now, &account, &by(user), "the one-time password is wrong");
+                let by = self.config.people.by(Way::Telegram { user });
+                self.report_refused(now, &account, &command, &by, "the one-time password is wrong");
             }
-            Some(totp @ (Totp::Right { .. } | Totp::NotSetUp)) => {
-                let said = Said { account, command: Command::Resume, by: by(user), why, chat: Some(chat) };
+            Totp::Absent | Totp::Right { .. } | Totp::NotSetUp => {
+                let said = self.said(account, command, user, why, chat);
                 effects.push(SharedEffect::Command { incident: None, totp, said });
             }
         }
     }
 
-    /// What widens trust is told everywhere; what narrows it shows on its card, and is answered where it was said.
+    fn said(&self, account: Account, command: Command, user: u64, why: Option<Box<str>>, chat: ChatId) -> Said {
+        let way = Way::Telegram { user };
+        Said { account, command, by: self.config.people.by(way), way: Some(way), why, chat: Some(chat) }
+    }
+
+    /// What widens trust is told everywhere, here or by the account itself; what narrows it shows on its card, and is
+    /// answered where it was said.
     pub(super) fn commanded(&mut self, now: Time, said: &Said, refused: Option<&str>) {
-        let Said { account, command, by, why, chat } = said;
+        let Said { account, command, by, way: _, why, chat } = said;
         let account_name = quoted(account.as_str());
-        match (refused, command) {
+        let begun = match (refused, command) {
             (Some(reason), _) => {
                 if let Some(chat) = chat {
                     self.answer(now, *chat, &format!("Not carried out: {reason}"));
                 }
-                if command.needs_totp() {
-                    self.report_refused_resume(now, account, by, reason);
+                if command.needs_totp() || matches!(command, Command::Approve { .. } | Command::Decline { .. }) {
+                    self.report_refused(now, account, command, by, reason);
                 }
+                return;
             }
             (None, Command::Resume) => {
                 let why = why.as_deref().map_or_else(|| "no reason was given".to_owned(), quoted);
@@ -368,30 +385,31 @@ impl Shared {
                      one-time password. Why: {why}. If that was not you, freeze it: /freeze {account_name}",
                     quoted(by)
                 );
-                self.report(now, &text);
+                return self.report(now, &text);
             }
-            (None, Command::Freeze | Command::Kill | Command::DeleteKey { .. }) => {
-                let Some(chat) = chat else { return };
-                let begun = match command {
-                    Command::Freeze | Command::Resume => "The freeze",
-                    Command::Kill => "The kill",
-                    Command::DeleteKey { .. } => "The deletion of a key",
-                };
-                let text =
-                    format!("{begun} of {account_name} has begun; the card of its incident shows how far it is.");
-                self.answer(now, *chat, &text);
-            }
-        }
+            // The account itself has told it on every channel.
+            (
+                None,
+                Command::Disarm { .. }
+                | Command::Arm
+                | Command::Allow { .. }
+                | Command::EndAllowance { .. }
+                | Command::Approve { .. }
+                | Command::Decline { .. },
+            ) => return,
+            (None, Command::Freeze) => "The freeze",
+            (None, Command::Kill) => "The kill",
+            (None, Command::DeleteKey { .. }) => "The deletion of a key",
+        };
+        let Some(chat) = chat else { return };
+        let text = format!("{begun} of {account_name} has begun; the card of its incident shows how far it is.");
+        self.answer(now, *chat, &text);
     }
 
-    fn report_refused_resume(&mut self, now: Time, account: &Account, by: &str, reason: &str) {
-        if self.told.tell(now, &format!("resume {account} {by}")).is_some() {
-            let text = format!(
-                "{} tried to resume {}, and was refused: {}.",
-                quoted(by),
-                quoted(account.as_str()),
-                quoted(reason)
-            );
+    fn report_refused(&mut self, now: Time, account: &Account, command: &Command, by: &str, reason: &str) {
+        let words = command.words(&quoted(account.as_str()));
+        if self.told.tell(now, &format!("{} {account} {by}", kind(command))).is_some() {
+            let text = format!("{} tried to {words}, and was refused: {}.", quoted(by), quoted(reason));
             self.report_on(now, Channel::Webhook, &text);
         }
     }
@@ -403,6 +421,17 @@ impl Shared {
     }
 }
 
-fn by(user: u64) -> Box<str> {
-    format!("Telegram user {user}").into()
+/// What somebody can vary as he likes is one subject, not many.
+const fn kind(command: &Command) -> &'static str {
+    match command {
+        Command::Freeze => "freeze",
+        Command::Kill => "kill",
+        Command::DeleteKey { .. } => "delete",
+        Command::Resume => "resume",
+        Command::Disarm { .. } => "disarm",
+        Command::Arm => "arm",
+        Command::Allow { .. } | Command::EndAllowance { .. } => "allow",
+        Command::Approve { .. } => "approve",
+        Command::Decline { .. } => "decline",
+    }
 }

@@ -3,9 +3,10 @@
 
 use crate::kernel::card::quoted;
 use crate::kernel::channel::{Channel, ChatId, PressAnswer};
-use crate::kernel::chat::{ChatUpdate, Command, Heard, PairingFailure, Refusal};
+use crate::kernel::chat::{ChatUpdate, Command, Heard, PairingFailure, Refusal, TelegramConfig};
 use crate::kernel::incident::{IncidentId, IncidentState};
 use crate::kernel::order::Account;
+use crate::kernel::people::{People, Way};
 use crate::kernel::shared::{ChannelFault, Shared, SharedEffect, Show};
 use crate::kernel::telling::{Acknowledging, IncidentKey};
 use crate::kernel::time::Time;
@@ -13,7 +14,10 @@ use crate::kernel::time::Time;
 const HELP: &str = "/status: what countersign sees now\n/incidents: what is open\n\
                     /ack ACCOUNT INCIDENT: you know of this incident, as far as its card here shows it\n\
                     /plan: what a kill would do\n/freeze ACCOUNT, /kill ACCOUNT: asked back before it is done\n\
-                    /resume ACCOUNT CODE WHY: gives back what a freeze took, with a one-time password\n/help: this";
+                    /resume ACCOUNT CODE WHY: gives back what a freeze took, with a one-time password\n\
+                    /disarm ACCOUNT CODE [2h] WHY, /arm ACCOUNT CODE WHY: whether anything is done by itself\n\
+                    /allow ACCOUNT CODE ADDRESS_OR_KEY [30d] WHY\n\
+                    /requests, /approve NUMBER [CODE], /decline NUMBER: what waits for another person\n/help: this";
 
 impl Shared {
     pub(super) fn update(&mut self, now: Time, update: &ChatUpdate, effects: &mut Vec<SharedEffect>) {
@@ -78,8 +82,9 @@ impl Shared {
             Command::Plan => effects.push(SharedEffect::Show { chat, what: Show::Plan }),
             Command::Freeze { account } => self.ask_typed(now, user, chat, account.as_ref(), false, effects),
             Command::Kill { account } => self.ask_typed(now, user, chat, account.as_ref(), true, effects),
-            Command::Resume { account, why } => self.resume(now, update, user, &account, why, effects),
-            Command::ResumeWhat => self.answer(now, chat, "Which one? Like this: /resume ACCOUNT CODE WHY"),
+            Command::Order(order) => self.order(now, update, user, order, effects),
+            Command::OrderLike(like) => self.answer(now, chat, &format!("Like this: {like}")),
+            Command::Requests => effects.push(SharedEffect::Show { chat, what: Show::Requests }),
             Command::AcknowledgeWhat => self.answer(now, chat, "Which one? Like this: /ack ACCOUNT INCIDENT"),
             Command::Acknowledge { account, incident } => {
                 match self.acknowledging(account.as_ref(), incident, user, chat) {
@@ -89,7 +94,7 @@ impl Shared {
                             key.account, pending.shown
                         );
                         self.answer(now, chat, &text);
-                        effects.push(acknowledge(&key, &pending));
+                        effects.push(acknowledge(&self.config.people, &key, &pending));
                     }
                     Err(refusal) => self.answer(now, chat, refusal),
                 }
@@ -157,6 +162,26 @@ impl Shared {
         self.report(now, &text);
     }
 
+    /// Who may speak here is not who could at the last start: told with old and new.
+    pub(super) fn tell_changed_users(&mut self, now: Time, before: Option<&TelegramConfig>) {
+        let told = |telegram: Option<&TelegramConfig>| match telegram {
+            None => "no Telegram".to_owned(),
+            Some(TelegramConfig { allowed_users, group_chat }) => {
+                let users: Vec<String> = allowed_users.iter().map(ToString::to_string).collect();
+                let chats = if *group_chat { ", in a group too" } else { "" };
+                format!("users {}{chats}", if users.is_empty() { "none".to_owned() } else { users.join(", ") })
+            }
+        };
+        let (old, new) = (told(before), told(self.config.telegram.as_ref()));
+        if old != new {
+            let text = format!(
+                "The configuration has changed: who may speak to countersign in Telegram was: {old}; and is: {new}. If \
+                 that was not you, find out who can write countersign.toml."
+            );
+            self.report(now, &text);
+        }
+    }
+
     pub(super) fn fault(&mut self, now: Time, channel: Channel, fault: ChannelFault) {
         let (subject, text) = match &fault {
             ChannelFault::Conflict => (
@@ -189,12 +214,12 @@ impl Shared {
     }
 }
 
-pub(super) fn acknowledge(key: &IncidentKey, pending: &Acknowledging) -> SharedEffect {
+pub(super) fn acknowledge(people: &People, key: &IncidentKey, pending: &Acknowledging) -> SharedEffect {
     SharedEffect::Acknowledge {
         account: key.account.clone(),
         incident: key.incident,
         shown: pending.shown,
-        by: format!("Telegram user {}", pending.user).into(),
+        by: people.by(Way::Telegram { user: pending.user }),
         chat: pending.chat,
     }
 }

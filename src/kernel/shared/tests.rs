@@ -38,7 +38,7 @@ fn config() -> SharedConfig {
     SharedConfig {
         telegram: Some(TelegramConfig { allowed_users: vec![OWNER], group_chat: false }),
         webhook: true,
-        stoppable: Vec::new(),
+        ..SharedConfig::default()
     }
 }
 

@@ -145,6 +145,7 @@ fn freeze_and_kill_take_two_presses_and_happen_once() {
             account: Account::new("main"),
             command: command.clone(),
             by: "Telegram user 42".into(),
+            way: Some(Way::Telegram { user: 42 }),
             why: None,
             chat: Some(CHAT),
         };
@@ -401,4 +402,43 @@ fn a_question_goes_past_a_flood_and_only_a_few_wait() {
     }
     let waiting = world.shared.lanes[&Channel::Telegram].texts.iter().filter(|text| text.question.is_some()).count();
     assert!(waiting <= 5, "{waiting}");
+}
+
+#[test]
+fn what_an_account_announces_and_who_may_speak_from_now_on_is_told_on_every_channel() {
+    let mut world = World::stoppable(&["main"]);
+    world.event(SharedEvent::Announced { text: "main is DISARMED".into() });
+    let telegram = Some(TelegramConfig { allowed_users: vec![OWNER, 7], group_chat: false });
+    world.event(SharedEvent::Started { config: SharedConfig { telegram, ..with_accounts(&["main"]) } });
+    world.run(secs(10));
+    for channel in Channel::ALL {
+        assert!(world.says(channel, "main is DISARMED"), "{channel}");
+        assert!(world.says(channel, "was: users 42; and is: users 42, 7."), "{channel}");
+    }
+    let before = world.on(Channel::Webhook).len();
+    for _ in 0..2 {
+        world.restart_stoppable();
+        world.run(secs(10));
+    }
+    assert_eq!(world.on(Channel::Webhook).len(), before + 1, "changed back, and then not changed");
+}
+
+#[test]
+fn an_order_without_its_code_is_answered_with_how_it_is_typed() {
+    let mut world = World::stoppable(&["main"]);
+    for (text, answer) in [
+        ("/disarm main it moves", "This needs a one-time password: /disarm ACCOUNT CODE [2h] WHY"),
+        ("/arm main it is over", "This needs a one-time password: /arm ACCOUNT CODE WHY"),
+        ("/allow main 203.0.113.7 office", "This needs a one-time password: /allow ACCOUNT CODE"),
+        ("/allow main home", "Like this: /allow ACCOUNT CODE"),
+        ("/approve", "Like this: /approve NUMBER CODE"),
+    ] {
+        world.say(text);
+        world.run(secs(5));
+        assert!(world.says(Channel::Telegram, answer), "{text}");
+    }
+    assert_eq!(world.commands().len(), 0);
+    // Whether an approval needs a password, only the account knows.
+    world.say("/approve 3");
+    assert_eq!(world.commands()[0].0, Command::Approve { request: 3 });
 }

@@ -97,7 +97,7 @@ fn only_the_paired_group_is_followed_when_it_migrates() {
     let mut world = World::unpaired(SharedConfig {
         telegram: Some(TelegramConfig { allowed_users: vec![OWNER], group_chat: true }),
         webhook: true,
-        stoppable: Vec::new(),
+        ..SharedConfig::default()
     });
     world.event(SharedEvent::PairingIssued { code_sha256: pairing_digest("CODE"), expires: START + secs(600) });
     let update = world.update("/pair CODE");

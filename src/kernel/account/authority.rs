@@ -1,0 +1,362 @@
+//! Who may do what on this account: one-time passwords, each time step once, and in fund mode the requests that wait for
+//! another person.
+//!
+//! Invariants: whoever asks never approves, whichever way he comes on; a request is carried out once at the most; a
+//! freeze is one person's word. Requests survive a restart, and their ten minutes go on meanwhile; a change of the people
+//! makes all of them void.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::account::allowing::Allowance;
+use crate::kernel::account::arming::Disarmed;
+use crate::kernel::account::{Kernel, Timer};
+use crate::kernel::act::KeyPrint;
+use crate::kernel::card::quoted;
+use crate::kernel::command::{Command, Totp};
+use crate::kernel::containment::Aim;
+use crate::kernel::event::{Answer, Effect, Ticket};
+use crate::kernel::incident::{IncidentId, Priority};
+use crate::kernel::pairs;
+use crate::kernel::people::Way;
+use crate::kernel::rule::Cause;
+use crate::kernel::time::Time;
+
+/// Three of a million codes are right at a time: five guesses an hour find none.
+const WRONG_CODES_MAX: usize = 5;
+const LOCKED_FOR: Duration = Duration::from_secs(3_600);
+const GUESSED: &[&str] = &[
+    "Whoever tried can reach the operator's socket or the paired chat: look at who is logged in on this host.",
+    "A freeze or a kill needs no password and works as before.",
+];
+/// Waiting for approval at once; at the limit a new one is refused.
+const REQUESTS_MAX: usize = 8;
+const REQUEST_COUNTS: Duration = Duration::from_secs(600);
+/// Numbers are short, since they are typed, and begin anew after this one.
+const REQUEST_NUMBER_MAX: u32 = 99;
+
+const OF_A_DRILL: &str = "that incident is a drill: there is nothing to contain, and nothing was done";
+const NO_PERSON: &str = "this takes two people here, and you are none of [[operators.person]]; a freeze takes one";
+const NO_REQUEST: &str = "there is no such request: it was approved, declined, or has expired";
+
+/// What operators changed at run time, and what of their passwords counts no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Of each declared person, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    codes: BTreeMap<Box<str>, Codes>,
+    #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    requests: BTreeMap<u32, Request>,
+    #[serde(default)]
+    last_request: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) disarmed: Option<Disarmed>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) allowed: Vec<Allowance>,
+    /// Keys that the last list showed, while nothing was wrong, and nobody had declared.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) undeclared: BTreeSet<KeyPrint>,
+}
+
+impl Trust {
+    pub(super) fn is_unused(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Codes {
+    /// The last time step that was taken: each counts once.
+    #[serde(default, rename = "totp_step")]
+    step: u64,
+    /// When wrong ones came, within the last hour.
+    #[serde(default, rename = "wrong_codes", skip_serializing_if = "Vec::is_empty")]
+    wrong: Vec<Time>,
+}
+
+impl Codes {
+    fn is_locked(&mut self, now: Time) -> Result<(), String> {
+        self.wrong.retain(|at| now.since(*at) < LOCKED_FOR);
+        if self.wrong.len() < WRONG_CODES_MAX {
+            return Ok(());
+        }
+        let until = self.wrong.first().map_or(now, |first| *first + LOCKED_FOR);
+        Err(format!("too many one-time passwords were wrong: none is taken before {until} UTC"))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Request {
+    /// The asker's name.
+    person: Box<str>,
+    by: Box<str>,
+    command: Command,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    why: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incident: Option<IncidentId>,
+    expires: Time,
+}
+
+/// A request that waits, for `status` and the channels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestStatus {
+    pub request: u32,
+    pub by: Box<str>,
+    pub what: Box<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Box<str>>,
+    pub expires: Time,
+    /// Whether whoever approves it must give a one-time password of his own.
+    pub needs_totp: bool,
+}
+
+/// A command as it came.
+#[derive(Clone, Debug)]
+pub(super) struct Ordered {
+    pub by: Box<str>,
+    pub way: Option<Way>,
+    pub why: Option<Box<str>>,
+    pub incident: Option<IncidentId>,
+    pub command: Command,
+    pub totp: Totp,
+}
+
+impl Kernel {
+    pub(super) fn command(&mut self, ticket: Ticket, mut ordered: Ordered) {
+        // It is kept and told: short, on one line, and blanks are no reason.
+        let why = ordered.why.map(|why| quoted(why.trim()).into_boxed_str());
+        ordered.why = why.filter(|why| !why.is_empty());
+        let answer = match self.obey(ordered) {
+            Ok(answer) => answer,
+            Err(reason) => Answer::Refused { reason: reason.into() },
+        };
+        self.effects.push(Effect::Answer { ticket, answer });
+    }
+
+    fn obey(&mut self, ordered: Ordered) -> Result<Answer, String> {
+        if ordered.incident.is_some_and(|id| self.state.book.is_drill(id)) {
+            return Err(OF_A_DRILL.to_owned());
+        }
+        let person = ordered.way.and_then(|way| self.declared.people.person(way)).map(|person| person.name.clone());
+        match ordered.command {
+            Command::Approve { request } => return self.approve(request, person, &ordered),
+            Command::Decline { request } => return self.decline(request, person.as_deref(), &ordered.by),
+            Command::Freeze
+            | Command::Kill
+            | Command::DeleteKey { .. }
+            | Command::Resume
+            | Command::Disarm { .. }
+            | Command::Arm
+            | Command::Allow { .. }
+            | Command::EndAllowance { .. } => {}
+        }
+        let two = self.declared.people.two_people && ordered.command.needs_two();
+        if two {
+            // Before a one-time password is used up for nothing.
+            self.may_request(person.as_deref(), &ordered.command)?;
+        }
+        if ordered.command.needs_totp() {
+            self.take_code(person.as_deref(), ordered.totp, ordered.why.is_some())?;
+        }
+        match person {
+            Some(person) if two => Ok(self.file_request(person, ordered)),
+            Some(_) | None => {
+                let Ordered { by, why, incident, command, .. } = ordered;
+                self.carry_out(&by, why.as_deref(), incident, &command)?;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        by: &str,
+        why: Option<&str>,
+        incident: Option<IncidentId>,
+        command: &Command,
+    ) -> Result<(), String> {
+        match command {
+            Command::Freeze => self.contain(Aim::Freeze, by, incident),
+            Command::Kill => self.contain(Aim::Kill, by, incident),
+            Command::DeleteKey { key } => self.delete_key(key, by),
+            Command::Resume => self.contain(Aim::Release, by, incident),
+            Command::Disarm { for_s } => self.disarm(by, why, *for_s),
+            Command::Arm => self.arm(by, why),
+            Command::Allow { what, for_s } => self.allow(by, why, what, *for_s),
+            Command::EndAllowance { what } => self.end_allowance(by, what),
+            // A request is never of these.
+            Command::Approve { .. } | Command::Decline { .. } => Err(NO_REQUEST.to_owned()),
+        }
+    }
+
+    /// The one-time password counts, and no other of its time step will. Without people there is one for all of them.
+    fn take_code(&mut self, person: Option<&str>, totp: Totp, has_reason: bool) -> Result<(), String> {
+        let now = self.now();
+        let codes = match person {
+            Some(person) => self.state.trust.codes.entry(person.into()).or_default(),
+            None => &mut self.state.stop.codes,
+        };
+        codes.is_locked(now)?;
+        match totp {
+            Totp::Right { .. } if !has_reason => {
+                Err("this needs a reason, which is told on every channel: say why".to_owned())
+            }
+            Totp::Right { step } if step > codes.step => {
+                codes.step = step;
+                Ok(())
+            }
+            Totp::Right { .. } => Err("this one-time password was used already: wait for the next one".to_owned()),
+            Totp::Wrong => {
+                codes.wrong.push(now);
+                if codes.wrong.len() == WRONG_CODES_MAX {
+                    let of = person.map(|person| format!(" of {person}'s")).unwrap_or_default();
+                    let line = format!("{WRONG_CODES_MAX} wrong ones{of} within an hour: none is taken for a while");
+                    let headline = "Somebody guesses one-time passwords";
+                    self.built_in("wrong_codes", Cause::Watcher, "codes", Priority::Critical, headline, line, GUESSED);
+                }
+                Err("the one-time password is wrong".to_owned())
+            }
+            Totp::NotSetUp if person.is_some() => {
+                Err("no one-time passwords of yours are set up: `countersign secret \
+                                                       totp NAME`, then totp = \"vault:NAME\" in your \
+                                                       [[operators.person]]"
+                    .to_owned())
+            }
+            Totp::NotSetUp => Err("no one-time passwords are set up: `countersign secret totp NAME`, then totp = \
+                                   \"vault:NAME\" under [operators]"
+                .to_owned()),
+            Totp::Absent => Err("this needs a one-time password".to_owned()),
+        }
+    }
+
+    fn may_request(&self, person: Option<&str>, command: &Command) -> Result<(), String> {
+        let person = person.ok_or(NO_PERSON)?;
+        if *command == Command::Kill || *command == Command::Resume {
+            self.may_stop()?;
+        }
+        let requests = &self.state.trust.requests;
+        if let Some((number, same)) = requests.iter().find(|(_, request)| request.command == *command) {
+            let whose = if *same.person == *person { "another person must" } else { "you can" };
+            return Err(format!("{} asked for that already: {whose} approve request {number}", same.by));
+        }
+        if requests.len() >= REQUESTS_MAX {
+            return Err(format!("{REQUESTS_MAX} requests wait already: approve or decline one of them first"));
+        }
+        Ok(())
+    }
+
+    fn file_request(&mut self, person: Box<str>, ordered: Ordered) -> Answer {
+        let trust = &mut self.state.trust;
+        let mut number = trust.last_request;
+        // There are more numbers than requests.
+        loop {
+            number = number % REQUEST_NUMBER_MAX + 1;
+            if !trust.requests.contains_key(&number) {
+                break;
+            }
+        }
+        trust.last_request = number;
+        let expires = self.state.now.at + REQUEST_COUNTS;
+        let Ordered { by, why, incident, command, .. } = ordered;
+        let account = quoted(self.declared.account.as_str());
+        let code = if command.needs_totp() { " CODE" } else { "" };
+        let text = format!(
+            "Request {number}: {by} asks to {}. Why: {}. NOTHING is done yet: another person must approve it before \
+             {expires} UTC: /approve {number}{code}, or on the host: countersign approve {number}. If it is not meant: \
+             /decline {number}. A freeze needs no second person.",
+            command.words(&account),
+            why_told(why.as_deref()),
+        );
+        trust.requests.insert(number, Request { person, by, command, why, incident, expires });
+        self.set_timer(REQUEST_COUNTS, Timer::Request(number));
+        self.announce(text);
+        Answer::Requested { request: number }
+    }
+
+    fn approve(&mut self, number: u32, person: Option<Box<str>>, ordered: &Ordered) -> Result<Answer, String> {
+        let now = self.now();
+        let person = person.filter(|_| self.declared.people.two_people);
+        let request = self.state.trust.requests.get(&number).filter(|request| now < request.expires);
+        let request = request.cloned().ok_or(NO_REQUEST)?;
+        let person = person.ok_or(NO_PERSON)?;
+        if request.person == person {
+            return Err("whoever asks cannot approve: another person must".to_owned());
+        }
+        if request.command.needs_totp() {
+            self.take_code(Some(&person), ordered.totp, request.why.is_some())?;
+        }
+        self.drop_request(number);
+        let words = request.command.words(&quoted(self.declared.account.as_str()));
+        let by = format!("{}, approved by {}", request.by, ordered.by);
+        let done = self.carry_out(&by, request.why.as_deref(), request.incident, &request.command);
+        let end = match &done {
+            Ok(()) => "It is being done.".to_owned(),
+            Err(reason) => format!("It could NOT be done: {reason}."),
+        };
+        let why = why_told(request.why.as_deref());
+        self.announce(format!(
+            "Request {number} was approved by {}: {} asked to {words}. Why: {why}. {end}",
+            ordered.by, request.by
+        ));
+        done.map(|()| Answer::Done)
+    }
+
+    /// Any person may, whoever asked: it narrows.
+    fn decline(&mut self, number: u32, person: Option<&str>, by: &str) -> Result<Answer, String> {
+        let request = self.state.trust.requests.get(&number).cloned().ok_or(NO_REQUEST)?;
+        person.ok_or(NO_PERSON)?;
+        self.drop_request(number);
+        self.end_request(number, &request, &format!("was declined by {by}"));
+        Ok(Answer::Done)
+    }
+
+    fn drop_request(&mut self, number: u32) {
+        self.state.trust.requests.remove(&number);
+        self.state.timers.retain(|(_, timer)| *timer != Timer::Request(number));
+    }
+
+    fn end_request(&mut self, number: u32, request: &Request, how: &str) {
+        let words = request.command.words(&quoted(self.declared.account.as_str()));
+        self.announce(format!("Request {number} {how}: {} asked to {words}. Nothing was done.", request.by));
+    }
+
+    pub(super) fn expire_request(&mut self, number: u32) {
+        if let Some(request) = self.state.trust.requests.remove(&number) {
+            self.end_request(number, &request, "has expired, nobody approved it");
+        }
+    }
+
+    /// Who may ask and approve is not what it was.
+    pub(super) fn void_requests(&mut self) {
+        for (number, request) in std::mem::take(&mut self.state.trust.requests) {
+            self.state.timers.retain(|(_, timer)| *timer != Timer::Request(number));
+            self.end_request(number, &request, "is void, since the people in the configuration have changed");
+        }
+        let persons = &self.declared.people.persons;
+        self.state.trust.codes.retain(|name, _| persons.iter().any(|person| person.name == *name));
+    }
+
+    pub(super) fn request_statuses(&self) -> Vec<RequestStatus> {
+        let account = self.declared.account.as_str();
+        let status = |(number, request): (&u32, &Request)| RequestStatus {
+            request: *number,
+            by: request.by.clone(),
+            what: request.command.words(account).into(),
+            why: request.why.clone(),
+            expires: request.expires,
+            needs_totp: request.command.needs_totp(),
+        };
+        self.state.trust.requests.iter().map(status).collect()
+    }
+
+    pub(super) fn announce(&mut self, text: String) {
+        self.effects.push(Effect::Announce { text: text.into() });
+    }
+}
+
+pub(super) fn why_told(why: Option<&str>) -> String {
+    why.map_or_else(|| "no reason was given".to_owned(), quoted)
+}

@@ -1,0 +1,439 @@
+//! Who may do what: fund mode, where whoever asks never approves; accounts that are disarmed; what is allowed for a
+//! while; and a configuration that is not what it was.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow};
+use countersign::kernel::command::{Allowable, Command, Totp};
+use countersign::kernel::declared::Declared;
+use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};
+use countersign::kernel::order::{Account, OrderStatus};
+use countersign::kernel::people::{People, Person, Way};
+use countersign::kernel::stopping::Mode;
+use countersign::kernel::time::Time;
+
+use crate::desk::Desk;
+use crate::stopping::may_stop;
+
+/// Alice comes on two ways, bob on two, carol on the host alone; mallory is on the Telegram list and no person.
+const ALICE: [Way; 2] = [Way::Telegram { user: 1 }, Way::Host { uid: 1001 }];
+const BOB: [Way; 2] = [Way::Telegram { user: 2 }, Way::Host { uid: 1002 }];
+const CAROL: Way = Way::Host { uid: 1003 };
+const MALLORY: [Way; 2] = [Way::Telegram { user: 666 }, Way::Host { uid: 0 }];
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+
+fn fund(declared: &mut Declared) {
+    may_stop(declared);
+    let person = |name: &str, telegram, uid| Person { name: name.into(), telegram, uid: Some(uid) };
+    declared.people = People {
+        persons: vec![person("alice", Some(1), 1001), person("bob", Some(2), 1002), person("carol", None, 1003)],
+        two_people: true,
+    };
+}
+
+fn act_mode(declared: &mut Declared) {
+    declared.stopping.as_mut().unwrap().mode = Mode::Act;
+}
+
+fn say(desk: &mut Desk, way: Way, command: Command, totp: Totp) -> Answer {
+    say_why(desk, way, command, totp, Some("the audit is over"))
+}
+
+fn say_why(desk: &mut Desk, way: Way, command: Command, totp: Totp, why: Option<&str>) -> Answer {
+    let by = desk.declared.people.by(way);
+    let (ticket, why) = (Ticket(desk.answers.len() as u64), why.map(Into::into));
+    desk.event(Event::Command { ticket, by, way: Some(way), why, incident: None, command, totp });
+    desk.answers.pop().expect("a command is answered")
+}
+
+fn right(step: u64) -> Totp {
+    Totp::Right { step }
+}
+
+#[track_caller]
+fn refused(answer: Answer, part: &str) {
+    assert!(matches!(&answer, Answer::Refused { reason } if reason.contains(part)), "{part}: {answer:?}");
+}
+
+#[track_caller]
+fn requested(answer: Answer) -> Command {
+    let Answer::Requested { request } = answer else { panic!("{answer:?}") };
+    Command::Approve { request }
+}
+
+/// Answers the acts until nothing is asked for: the bot's key is there and can be frozen and thawed.
+fn frozen(desk: &mut Desk) {
+    let mut rights = KeyRights { trade: true, ..KeyRights::NONE };
+    assert_eq!(say(desk, CAROL, Command::Freeze, Totp::Absent), Answer::Done, "one person freezes, always");
+    for _ in 0..20 {
+        let Some((effect, act)) = desk.acts.pop_front() else { break };
+        let outcome = match &act {
+            Act::ListKeys => ActOutcome::Keys(rows(&[("bot", rights)])),
+            Act::SetRights { rights: set, .. } => {
+                rights = *set;
+                ActOutcome::Done { proof: "".into() }
+            }
+            _ => ActOutcome::Unknown { reason: "not in this story".into() },
+        };
+        desk.event(Event::Acted { effect, outcome });
+        desk.wait_ms(400);
+    }
+    assert_eq!(word(desk), "frozen");
+    desk.acts.clear();
+}
+
+fn rows(more: &[(&str, KeyRights)]) -> Vec<KeyRow> {
+    let row = |(name, rights): &(&str, KeyRights)| KeyRow {
+        key: KeyPrint::of(name),
+        name: (*name).into(),
+        created_at: Time::EPOCH,
+        rights: *rights,
+    };
+    let own = [("watch", KeyRights::NONE), ("cancel", KeyRights { trade: true, ..KeyRights::NONE })];
+    own.iter().chain(more).map(row).collect()
+}
+
+fn word(desk: &Desk) -> String {
+    desk.kernel.progress().map_or_else(String::new, |progress| progress.word.to_string())
+}
+
+fn told(desk: &Desk, part: &str) -> bool {
+    desk.announced.iter().any(|text| text.contains(part))
+}
+
+#[test]
+fn whoever_asks_never_approves_on_whatever_way_he_comes() {
+    for asked in ALICE.into_iter().chain(BOB) {
+        for approved in ALICE.into_iter().chain(BOB).chain([CAROL]).chain(MALLORY) {
+            let mut desk = Desk::open_with(fund);
+            let approve = requested(say(&mut desk, asked, Command::Kill, Totp::Absent));
+            assert_eq!(word(&desk), "", "nothing is done yet");
+            assert!(told(&desk, "asks to kill main") && told(&desk, "NOTHING is done yet"), "{:?}", desk.announced);
+            let answer = say(&mut desk, approved, approve.clone(), Totp::Absent);
+            let people = &desk.declared.people;
+            match (people.person(asked), people.person(approved)) {
+                (_, None) => refused(answer, "you are none of [[operators.person]]"),
+                (asker, approver) if asker == approver => refused(answer, "whoever asks cannot approve"),
+                _ => {
+                    assert_eq!(answer, Answer::Done, "{asked:?} {approved:?}");
+                    assert_eq!(word(&desk), "not contained");
+                    let by = desk.kernel.progress().unwrap().asked_by;
+                    assert!(by.contains(", approved by "), "{by}");
+                    refused(say(&mut desk, approved, approve, Totp::Absent), "no such request");
+                    continue;
+                }
+            }
+            assert_eq!(word(&desk), "", "{asked:?} {approved:?}");
+            assert_eq!(desk.kernel.status().requests.len(), 1, "it waits on");
+        }
+    }
+}
+
+#[test]
+fn whoever_is_no_person_may_neither_ask_nor_approve_and_anybody_may_freeze() {
+    let mut desk = Desk::open_with(fund);
+    let what: Allowable = "203.0.113.7".parse().unwrap();
+    for way in MALLORY {
+        for (command, totp) in [
+            (Command::Kill, Totp::Absent),
+            (Command::DeleteKey { key: KeyPrint::of("k") }, Totp::Absent),
+            (Command::Resume, right(9)),
+            (Command::Disarm { for_s: None }, right(9)),
+            (Command::Arm, right(9)),
+            (Command::Allow { what: what.clone(), for_s: None }, right(9)),
+        ] {
+            refused(say(&mut desk, way, command, totp), "this takes two people here");
+        }
+    }
+    assert_eq!((desk.kernel.status().requests.len(), desk.announced.len()), (0, 0));
+    assert_eq!(say(&mut desk, MALLORY[0], Command::Freeze, Totp::Absent), Answer::Done);
+}
+
+#[test]
+fn both_give_a_password_of_their_own_each_step_once_a_person() {
+    let mut desk = Desk::open_with(fund);
+    frozen(&mut desk);
+    refused(say(&mut desk, ALICE[0], Command::Resume, Totp::Absent), "needs a one-time password");
+    refused(say(&mut desk, ALICE[0], Command::Resume, Totp::Wrong), "is wrong");
+    refused(say(&mut desk, ALICE[0], Command::Resume, Totp::NotSetUp), "[[operators.person]]");
+    for why in [None, Some(""), Some(" \n ")] {
+        refused(say_why(&mut desk, ALICE[0], Command::Resume, right(7), why), "needs a reason");
+    }
+    let approve = requested(say(&mut desk, ALICE[0], Command::Resume, right(7)));
+    refused(say(&mut desk, BOB[1], approve.clone(), Totp::Absent), "needs a one-time password");
+    refused(say(&mut desk, BOB[1], approve.clone(), Totp::Wrong), "is wrong");
+    assert_eq!(word(&desk), "frozen");
+    // The same step counts once for each person, whichever way he comes on.
+    assert_eq!(say(&mut desk, BOB[1], approve, right(7)), Answer::Done);
+    assert_eq!(word(&desk), "not released yet");
+    assert!(told(
+        &desk,
+        "approved by bob (user 1002 of the host): alice (Telegram user 1) asked to resume main. Why: the"
+    ));
+    let disarm = Command::Arm;
+    refused(say(&mut desk, ALICE[1], disarm.clone(), right(7)), "used already");
+    let approve = requested(say(&mut desk, ALICE[1], disarm, right(8)));
+    refused(say(&mut desk, BOB[0], approve.clone(), right(7)), "used already");
+    refused(say(&mut desk, CAROL, approve, right(8)), "is not disarmed");
+    assert!(told(&desk, "It could NOT be done: it is not disarmed"));
+    assert_eq!(desk.kernel.status().requests.len(), 0);
+}
+
+#[test]
+fn guesses_of_one_person_lock_out_no_other() {
+    let mut desk = Desk::open_with(fund);
+    frozen(&mut desk);
+    for _ in 0..5 {
+        refused(say(&mut desk, ALICE[0], Command::Resume, Totp::Wrong), "is wrong");
+    }
+    assert!(desk.incident("wrong_codes").lines[0].text.contains("of alice's"));
+    refused(say(&mut desk, ALICE[1], Command::Resume, right(9)), "none is taken before");
+    let approve = requested(say(&mut desk, BOB[0], Command::Resume, right(9)));
+    refused(say(&mut desk, ALICE[1], approve.clone(), right(9)), "none is taken before");
+    assert_eq!(say(&mut desk, CAROL, approve, right(9)), Answer::Done);
+}
+
+#[test]
+fn a_request_expires_is_declined_and_is_one_of_a_few() {
+    let mut desk = Desk::open_with(fund);
+    let approve = requested(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent));
+    refused(say(&mut desk, ALICE[1], Command::Kill, Totp::Absent), "another person must approve request 1");
+    refused(say(&mut desk, BOB[0], Command::Kill, Totp::Absent), "you can approve request 1");
+    desk.wait_ms(10 * MINUTE + 1);
+    assert!(told(&desk, "Request 1 has expired, nobody approved it"), "{:?}", desk.announced);
+    refused(say(&mut desk, BOB[0], approve, Totp::Absent), "no such request");
+
+    // Numbers are not used again at once.
+    let approve = requested(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent));
+    assert_eq!(approve, Command::Approve { request: 2 });
+    refused(say(&mut desk, MALLORY[0], Command::Decline { request: 2 }, Totp::Absent), "two people");
+    assert_eq!(say(&mut desk, BOB[0], Command::Decline { request: 2 }, Totp::Absent), Answer::Done);
+    assert!(told(&desk, "Request 2 was declined by bob (Telegram user 2)"));
+    refused(say(&mut desk, BOB[0], approve, Totp::Absent), "no such request");
+    requested(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent));
+    assert_eq!(say(&mut desk, ALICE[1], Command::Decline { request: 3 }, Totp::Absent), Answer::Done, "his own");
+
+    let delete = |name: &str| Command::DeleteKey { key: KeyPrint::of(name) };
+    for name in ["1", "2", "3", "4", "5", "6", "7", "8"] {
+        requested(say(&mut desk, ALICE[0], delete(name), Totp::Absent));
+    }
+    refused(say(&mut desk, BOB[0], delete("9"), Totp::Absent), "8 requests wait already");
+    assert_eq!(say(&mut desk, BOB[0], Command::Freeze, Totp::Absent), Answer::Done, "a freeze waits for nobody");
+    for _ in 0..200 {
+        desk.wait_ms(10 * MINUTE + 1);
+        let answer = say(&mut desk, ALICE[0], delete("1"), Totp::Absent);
+        assert!(matches!(answer, Answer::Requested { request: 1..=99 }), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_request_and_what_counts_no_more_survive_a_restart() {
+    let mut desk = Desk::open_with(fund);
+    frozen(&mut desk);
+    let approve = requested(say(&mut desk, ALICE[0], Command::Resume, right(7)));
+    desk.restart();
+    refused(say(&mut desk, ALICE[1], approve.clone(), right(8)), "whoever asks cannot approve");
+    assert_eq!(say(&mut desk, BOB[0], approve, right(7)), Answer::Done);
+    desk.restart();
+    refused(say(&mut desk, ALICE[0], Command::Arm, right(7)), "used already");
+    // While nothing ran its ten minutes went on.
+    let approve = requested(say(&mut desk, ALICE[0], Command::Arm, right(8)));
+    desk.now = desk.now + Duration::from_millis(11 * MINUTE);
+    desk.restart();
+    refused(say(&mut desk, BOB[0], approve, right(9)), "no such request");
+    assert!(told(&desk, "has expired"));
+    // Whoever was among the people then may be none of them now.
+    let approve = requested(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent));
+    desk.declared.people.persons.remove(0);
+    desk.restart();
+    assert!(told(&desk, "is void, since the people in the configuration have changed"), "{:?}", desk.announced);
+    refused(say(&mut desk, BOB[0], approve, Totp::Absent), "no such request");
+    let lines = desk.incident("configuration").lines;
+    assert!(lines[0].text.contains("persons was alice (Telegram 1, user 1001), bob"), "{lines:?}");
+}
+
+#[test]
+fn without_people_everything_is_as_it_was() {
+    let mut desk = Desk::open_with(may_stop);
+    let host = Way::Host { uid: 7 };
+    assert_eq!(&*desk.declared.people.by(host), "operator");
+    refused(say(&mut desk, host, Command::Approve { request: 1 }, right(1)), "no such request");
+    assert_eq!(say(&mut desk, host, Command::Kill, Totp::Absent), Answer::Done);
+    assert_eq!((word(&desk).as_str(), desk.announced.len()), ("not contained", 0));
+    // People without fund mode are named, and one of them is enough.
+    let mut desk = Desk::open_with(|declared| {
+        fund(declared);
+        declared.people.two_people = false;
+    });
+    assert_eq!(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent), Answer::Done);
+    assert_eq!(&*desk.kernel.progress().unwrap().asked_by, "alice (Telegram user 1)");
+}
+
+/// A theft on the second day, in mode *act*, is on the stream and in a read.
+fn theft(desk: &mut Desk, order_id: i64) {
+    desk.acts.clear();
+    desk.reads.clear();
+    desk.pass();
+    let thief = desk.order(order_id, &format!("thief {order_id}"));
+    desk.show(thief.placed());
+    desk.wait_ms(1);
+    desk.pass();
+    if !desk.reads.is_empty() {
+        desk.answer(thief.found(OrderStatus::Filled));
+    }
+}
+
+#[test]
+fn a_disarmed_account_is_left_alone_and_arming_gives_back_what_was() {
+    let mut desk = Desk::open_with(|declared| {
+        may_stop(declared);
+        act_mode(declared);
+        declared.stopping.as_mut().unwrap().freeze_unanswered = Some(Duration::from_secs(60));
+    });
+    let host = Way::Host { uid: 7 };
+    desk.wait_ms(24 * HOUR);
+    refused(say(&mut desk, host, Command::Disarm { for_s: None }, Totp::Absent), "needs a one-time password");
+    refused(say(&mut desk, host, Command::Disarm { for_s: Some(31 * 86_400) }, right(1)), "at the most");
+    assert_eq!(say(&mut desk, host, Command::Disarm { for_s: None }, right(2)), Answer::Done);
+    assert!(told(&desk, "main is DISARMED by operator") && told(&desk, "Why: the audit is over"));
+    desk.restart();
+    desk.live(2);
+    theft(&mut desk, 3);
+    desk.wait_ms(10 * MINUTE);
+    assert_eq!(word(&desk), "", "neither killed nor frozen");
+    let shown: Vec<_> = desk.incident("foreign_order").lines;
+    assert!(shown.iter().any(|line| line.text.starts_with("disarmed by operator at ")), "{shown:?}");
+    assert!(desk.kernel.status().stopping.contains("DISARMED: disarmed by operator"));
+    assert_eq!(say(&mut desk, host, Command::Arm, right(3)), Answer::Done);
+    assert!(told(&desk, "main is armed again by operator"));
+    desk.wait_ms(2 * MINUTE);
+    assert_eq!(word(&desk), "not frozen yet", "nobody has answered, and it is armed");
+    refused(say(&mut desk, host, Command::Arm, right(4)), "is not disarmed");
+}
+
+#[test]
+fn disarming_ends_by_itself_if_it_was_for_a_while_and_is_not_forgotten_if_not() {
+    let mut desk = Desk::open_with(|declared| {
+        may_stop(declared);
+        act_mode(declared);
+    });
+    let host = Way::Host { uid: 7 };
+    desk.wait_ms(24 * HOUR);
+    assert_eq!(say(&mut desk, host, Command::Disarm { for_s: Some(7_200) }, right(1)), Answer::Done);
+    desk.wait_ms(2 * HOUR - 1_000);
+    assert!(desk.kernel.status().disarmed.is_some());
+    desk.wait_ms(2_000);
+    assert!(desk.kernel.status().disarmed.is_none() && told(&desk, "armed again, its time is over"));
+    desk.pass();
+    theft(&mut desk, 3);
+    assert_eq!(word(&desk), "not contained", "{:?}", desk.incident("foreign_order").lines);
+
+    let mut desk = Desk::open_with(|declared| {
+        may_stop(declared);
+        act_mode(declared);
+    });
+    assert_eq!(say(&mut desk, host, Command::Disarm { for_s: None }, right(1)), Answer::Done);
+    let reminders = |desk: &Desk| desk.announced.iter().filter(|text| text.starts_with("Reminder")).count();
+    for (hours, expected) in [(1, 1), (4, 2), (12, 3), (24, 4), (24, 5)] {
+        desk.wait_ms(hours * HOUR);
+        assert_eq!(reminders(&desk), expected, "after {hours} hours more");
+    }
+    // Where nothing is done by itself there is nothing to disarm.
+    let mut desk = Desk::open_with(may_stop);
+    refused(say(&mut desk, host, Command::Disarm { for_s: None }, right(1)), "does nothing by itself");
+}
+
+#[test]
+fn an_allowed_network_is_familiar_for_a_while() {
+    let mut desk = Desk::open_with(may_stop);
+    let host = Way::Host { uid: 7 };
+    let seen = |desk: &mut Desk, address: &str| {
+        let before = desk.told.len();
+        let address: IpAddr = address.parse().unwrap();
+        let evidence = AccessEvidence {
+            account: Account::new("main"),
+            at: desk.now,
+            address,
+            source: AccessSource::Host,
+            action: None,
+        };
+        desk.event(Event::Access { ticket: Ticket(0), evidence });
+        desk.told.len() > before
+    };
+    let allow = |what: &str, days: Option<u64>| Command::Allow {
+        what: what.parse().unwrap(),
+        for_s: days.map(|days| days * 86_400),
+    };
+    assert!(seen(&mut desk, "198.51.100.7"));
+    refused(say(&mut desk, host, allow("203.0.113.0/24", None), Totp::Absent), "needs a one-time password");
+    refused(say_why(&mut desk, host, allow("203.0.113.0/24", None), right(1), None), "needs a reason");
+    refused(say(&mut desk, host, allow("0.0.0.0/0", None), right(1)), "too wide");
+    refused(say(&mut desk, host, allow("203.0.113.0/24", Some(91)), right(2)), "at the most");
+    assert_eq!(say(&mut desk, host, allow("203.0.113.0/24", None), right(3)), Answer::Done);
+    assert!(told(&desk, "203.0.113.0/24 is allowed on main by operator") && told(&desk, "Why: the audit is over"));
+    desk.restart();
+    assert!(!seen(&mut desk, "203.0.113.9"));
+    assert!(seen(&mut desk, "203.0.114.9"));
+    desk.wait_ms(30 * 24 * HOUR + 1_000);
+    assert!(told(&desk, "203.0.113.0/24 is no longer allowed on main: its time is over"));
+    assert!(seen(&mut desk, "203.0.113.9"));
+    // Taken back without a password, and never more than a few.
+    for step in 4..36 {
+        assert_eq!(say(&mut desk, host, allow(&format!("192.0.2.{step}"), Some(90)), right(step)), Answer::Done);
+    }
+    refused(say(&mut desk, host, allow("192.0.2.99", None), right(40)), "32 things are allowed already");
+    assert_eq!(say(&mut desk, host, allow("192.0.2.4", Some(1)), right(41)), Answer::Done, "told anew");
+    let end = Command::EndAllowance { what: "192.0.2.4".parse().unwrap() };
+    assert_eq!(say(&mut desk, host, end.clone(), Totp::Absent), Answer::Done);
+    refused(say(&mut desk, host, end, Totp::Absent), "nothing like that is allowed");
+    assert!(seen(&mut desk, "192.0.2.4") && !seen(&mut desk, "192.0.2.5"));
+}
+
+#[test]
+fn a_key_is_allowed_only_where_the_exchange_has_shown_it() {
+    let mut desk = Desk::open_with(may_stop);
+    let host = Way::Host { uid: 7 };
+    let allow = |name: &str| Command::Allow { what: Allowable::Key(KeyPrint::of(name)), for_s: None };
+    refused(say(&mut desk, host, allow("other"), right(1)), "has not shown such a key");
+    refused(say(&mut desk, host, allow("bot"), right(2)), "declared already");
+    let look = |desk: &mut Desk| {
+        let place = desk.acts.iter().position(|(_, act)| *act == Act::ListKeys).expect("the list is looked at");
+        let (effect, _) = desk.acts.remove(place).unwrap();
+        let outcome = ActOutcome::Keys(rows(&[("bot", KeyRights::NONE), ("other", KeyRights::NONE)]));
+        desk.event(Event::Acted { effect, outcome });
+    };
+    look(&mut desk);
+    assert!(desk.incident("keys_differ").lines[0].text.contains("nobody declared"));
+    assert_eq!(say(&mut desk, host, allow("other"), right(3)), Answer::Done);
+    desk.wait_ms(HOUR);
+    look(&mut desk);
+    let ended = desk.incident("keys_differ").lines;
+    assert!(ended.last().unwrap().text.contains("and no other"), "{ended:?}");
+}
+
+#[test]
+fn changes_of_what_is_trusted_are_told_with_old_and_new_and_a_first_start_is_none() {
+    let mut desk = Desk::open_with(fund);
+    assert!(desk.kernel.notices().iter().all(|notice| &*notice.rule != "configuration"));
+    desk.restart();
+    assert!(desk.kernel.notices().iter().all(|notice| &*notice.rule != "configuration"), "nothing has changed");
+    act_mode(&mut desk.declared);
+    let stopping = desk.declared.stopping.as_mut().unwrap();
+    stopping.freeze_unanswered = Some(Duration::from_secs(60));
+    stopping.keys.remove(0);
+    desk.declared.people.two_people = false;
+    desk.declared.familiar_networks.push("203.0.113.0/24".parse().unwrap());
+    desk.restart();
+    let lines = desk.incident("configuration").lines;
+    for part in [
+        "mode was ask, and is act",
+        "freeze_unanswered_s was none, and is 60",
+        "keys was bot (bot, ",
+        "two_people was true, and is false",
+        "familiar_networks was none, and is 203.0.113.0/24",
+    ] {
+        assert!(lines.iter().any(|line| line.text.contains(part)), "{part}: {lines:#?}");
+    }
+}
