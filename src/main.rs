@@ -9,6 +9,7 @@ use countersign::cli::decode::DecodeArgs;
 use countersign::cli::demo::{self, DemoArgs};
 use countersign::cli::drill;
 use countersign::cli::journal::{self, JournalCommand, ReplayArgs};
+use countersign::cli::manual::{self, Hand};
 use countersign::cli::rules::{self, RulesCommand};
 use countersign::cli::run::{self, ConfigArgs, RunError};
 use countersign::cli::secret::{self, SecretArgs};
@@ -44,6 +45,8 @@ enum Command {
     Ask(Ask),
     #[command(flatten)]
     Stop(Stop),
+    #[command(flatten)]
+    Hand(Hand),
     /// A made-up theft through the whole chain to every channel, timed at each hop; status 0 if each delivered in 5 s
     Drill,
     /// Address evidence
@@ -122,6 +125,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
         Command::Stop(command) => stop::run(command, json, &configured()?, &mut out).await?,
+        Command::Hand(command) => manual::run(command, json, &configured()?, &mut out).await?,
         Command::Drill => drill::run(json, &configured()?, &mut out).await?,
         Command::Access(AccessCommand::Import { file }) => {
             access::import(&file, &configured()?.operator_socket(), json, &mut out).await?.exit_status()

@@ -85,7 +85,7 @@ pub async fn run(command: Stop, json: bool, config: &Config, out: &mut impl Writ
     }
 }
 
-fn watched(config: &Config, account: &str) -> anyhow::Result<()> {
+pub(super) fn watched(config: &Config, account: &str) -> anyhow::Result<()> {
     let known = config.declared.account.as_str();
     if account == known {
         return Ok(());

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kernel::button::{Pressed, Seal};
 use crate::kernel::channel::{Channel, ChatId, MessageId};
-use crate::kernel::chat::{ChatKind, ChatUpdate, Mark};
+use crate::kernel::chat::{ChatKind, ChatUpdate, Mark, takes_code};
 use crate::kernel::command::Totp;
 use crate::kernel::shared::{ChannelFault, SharedEvent};
 use crate::kernel::time::Time;
@@ -243,7 +243,7 @@ impl Reader {
             return (text.to_owned(), None);
         }
         let (text, code) = code_cut_out(text);
-        let code = code.filter(|_| word == "/resume");
+        let code = code.filter(|_| takes_code(word));
         let check = |code: String| match &self.checks.totp {
             Some(passwords) => passwords.check(&code, (self.checks.now)()),
             None => Totp::Wrong,

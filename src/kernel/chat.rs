@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::kernel::button::{Pressed, Void};
 use crate::kernel::channel::ChatId;
-use crate::kernel::command::Totp;
+use crate::kernel::claim::{Claim, check_reason};
+use crate::kernel::command::{self, Totp};
 use crate::kernel::incident::IncidentId;
 use crate::kernel::order::Account;
 use crate::kernel::time::Time;
@@ -146,6 +147,13 @@ pub(crate) enum Command {
     },
     /// `/resume` without an account.
     ResumeWhat,
+    /// `/manual` and `/notme`: the account says whether it can be done.
+    Order {
+        account: Account,
+        order: Box<command::Command>,
+    },
+    /// One of these that cannot be read, and why.
+    OrderWhat(Box<str>),
     Help,
     Unknown,
 }
@@ -335,6 +343,52 @@ fn judge(now: Time, config: &TelegramConfig, update: &ChatUpdate) -> Result<u64,
     Ok(user)
 }
 
+/// How `/manual` is typed. The code is cut out before it comes here.
+pub(crate) const MANUAL_FORM: &str = "/manual ACCOUNT CODE BTCUSDT,ETHUSDT BUY|SELL|both 2000USDT 3 30m WHY";
+
+/// Whether a one-time password in the text of this command is meant as one.
+#[must_use]
+pub fn takes_code(word: &str) -> bool {
+    matches!(word, "/resume" | "/manual")
+}
+
+fn manual(rest: &[&str]) -> Command {
+    let what =
+        |wrong: &str| Command::OrderWhat(format!("{wrong}. Like this: {MANUAL_FORM}; /manual ACCOUNT end").into());
+    match rest {
+        [account, word] if word.eq_ignore_ascii_case("end") => {
+            Command::Order { account: Account::new(account), order: Box::new(command::Command::EndManual) }
+        }
+        [account, symbols, sides, notional, orders, span, why @ ..] => {
+            let reason = why.join(" ");
+            let claim = Claim::parse(symbols, sides, notional, orders, span);
+            match claim.and_then(|claim| check_reason(&reason).map(|()| claim)) {
+                Ok(claim) => Command::Order {
+                    account: Account::new(account),
+                    order: Box::new(command::Command::Manual { claim, reason: reason.into() }),
+                },
+                Err(wrong) => what(&wrong),
+            }
+        }
+        _ => what("Something is missing"),
+    }
+}
+
+fn not_me(rest: &[&str]) -> Command {
+    let window = match rest {
+        [_] => Some(None),
+        [_, id] => id.trim_start_matches('#').parse().ok().map(|id| Some(IncidentId(id))),
+        _ => None,
+    };
+    match (rest.first(), window) {
+        (Some(account), Some(window)) => {
+            let order = Box::new(command::Command::NotMe { window });
+            Command::Order { account: Account::new(account), order }
+        }
+        _ => Command::OrderWhat("Which one? Like this: /notme ACCOUNT, or /notme ACCOUNT INCIDENT".into()),
+    }
+}
+
 fn command(word: &str, rest: &[&str]) -> Command {
     let incident = |text: &str| text.trim_start_matches('#').parse().ok().map(IncidentId);
     match (word, rest) {
@@ -354,6 +408,8 @@ fn command(word: &str, rest: &[&str]) -> Command {
         ("/freeze", [account]) => Command::Freeze { account: Some(Account::new(account)) },
         ("/kill", []) => Command::Kill { account: None },
         ("/kill", [account]) => Command::Kill { account: Some(Account::new(account)) },
+        ("/manual", rest) => manual(rest),
+        ("/notme", rest) => not_me(rest),
         ("/resume", []) => Command::ResumeWhat,
         ("/resume", [account, why @ ..]) => {
             Command::Resume { account: Account::new(account), why: (!why.is_empty()).then(|| why.join(" ").into()) }

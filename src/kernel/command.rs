@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::act::KeyPrint;
+use crate::kernel::claim::Claim;
+use crate::kernel::incident::IncidentId;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -16,6 +18,15 @@ pub enum Command {
     DeleteKey { key: KeyPrint },
     /// Gives back what a freeze took.
     Resume,
+    /// Opens a claim window: orders by hand that are the owner's.
+    Manual { claim: Claim, reason: Box<str> },
+    /// Ends the claim window before its time.
+    EndManual,
+    /// Somebody else used the claim window, the last one where none is named.
+    NotMe {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<IncidentId>,
+    },
 }
 
 impl Command {
@@ -23,8 +34,8 @@ impl Command {
     #[must_use]
     pub const fn needs_totp(&self) -> bool {
         match self {
-            Self::Freeze | Self::Kill | Self::DeleteKey { .. } => false,
-            Self::Resume => true,
+            Self::Freeze | Self::Kill | Self::DeleteKey { .. } | Self::EndManual | Self::NotMe { .. } => false,
+            Self::Resume | Self::Manual { .. } => true,
         }
     }
 }

@@ -144,6 +144,12 @@ impl Kernel {
             Command::Kill => self.contain(Aim::Kill, by, incident),
             Command::DeleteKey { key } => self.delete_key(key, by),
             Command::Resume => self.contain(Aim::Release, by, incident),
+            Command::Manual { claim, reason } => {
+                self.open_claim(claim, by, reason);
+                Ok(())
+            }
+            Command::EndManual => self.end_claim(&format!("ended by {by}")),
+            Command::NotMe { window } => self.not_me(by, *window),
         });
         let answer = match done {
             Ok(()) => Answer::Done,
@@ -153,6 +159,10 @@ impl Kernel {
     }
 
     fn may_command(&mut self, command: &Command, totp: Totp) -> Result<(), String> {
+        if let Command::Manual { claim, reason } = command {
+            // Said before the password is used up.
+            self.may_open_claim(claim, reason)?;
+        }
         if !command.needs_totp() {
             return Ok(());
         }
@@ -212,6 +222,10 @@ impl Kernel {
         self.state.stop.told_over = None;
         self.state.timers.retain(|(_, timer)| !matches!(timer, Timer::Unanswered(_)));
         self.place_containment(incident);
+        if aim == Aim::Kill {
+            // Whoever uses it now is more likely the thief. That none is open is fine.
+            drop(self.end_claim("the account is being killed"));
+        }
         Ok(())
     }
 
@@ -340,10 +354,10 @@ impl Kernel {
         }
     }
 
-    /// Only what the bot said, or what stood there before us, is spared.
+    /// Only what the bot said, what its owner claims, or what stood there before us, is spared.
     fn standing(&self, key: &OrderKey) -> Standing {
         match self.state.blotter.orders.get(key).map(|order| order.verdict) {
-            Some(Verdict::Matched | Verdict::PreExisting) => Standing::Spare,
+            Some(Verdict::Matched | Verdict::PreExisting | Verdict::DeclaredManual) => Standing::Spare,
             Some(Verdict::Pending) => Standing::Wait,
             Some(
                 Verdict::Foreign

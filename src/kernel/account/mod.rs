@@ -16,6 +16,7 @@ mod feed;
 mod contain;
 mod alone;
 mod exceptions;
+mod claims;
 mod credentials;
 mod drill;
 mod status;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::blotter::{Blotter, IntentKey, OrderKey};
 use crate::kernel::book::Book;
 use crate::kernel::bots::Bots;
+use crate::kernel::claim::Windows;
 use crate::kernel::coverage::Coverage;
 use crate::kernel::credential::CredentialRole;
 use crate::kernel::declared::Declared;
@@ -40,6 +42,7 @@ use crate::kernel::rule::{Cause, RuleSet};
 use crate::kernel::time::Time;
 
 pub use audit::Audit;
+pub use claims::ClaimStatus;
 pub use contain::Stop;
 pub use credentials::{CredentialStatus, Credentials};
 pub use exceptions::ExceptionStatus;
@@ -88,6 +91,8 @@ pub struct State {
     uses: Uses,
     #[serde(default, skip_serializing_if = "Credentials::is_empty")]
     credentials: Credentials,
+    #[serde(default, skip_serializing_if = "Windows::is_empty")]
+    claims: Windows,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -143,6 +148,8 @@ enum Timer {
     /// One of countersign's own keys should have been checked by now.
     Credential(CredentialRole),
     DrillEnds,
+    /// The claim window closes.
+    ClaimEnds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -290,6 +297,8 @@ impl Kernel {
                 Timer::Expiry(name) => self.check_expiry(&name),
                 Timer::Credential(role) => self.check_credential(role),
                 Timer::DrillEnds => self.end_drill(),
+                // One that was ended before its time took its timer along.
+                Timer::ClaimEnds => drop(self.end_claim("its time has passed")),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::account::{Counts, CredentialStatus, ExceptionStatus, Kernel};
+use crate::kernel::account::{ClaimStatus, Counts, CredentialStatus, ExceptionStatus, Kernel};
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentState, Notice};
 use crate::kernel::order::{Account, Bot};
@@ -34,6 +34,9 @@ pub struct Status {
     /// Countersign's own keys, each with its last check.
     #[serde(default)]
     pub credentials: Vec<CredentialStatus>,
+    /// The claim window that is open, with what it was used for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,9 @@ pub struct OrderCounts {
     pub pending: usize,
     pub strangers: usize,
     pub pre_existing: usize,
+    /// Declared by hand, in a claim window.
+    #[serde(default)]
+    pub by_hand: usize,
     pub unproven: usize,
     pub open: usize,
     pub forgotten: u64,
@@ -93,6 +99,7 @@ impl Kernel {
             cannot_see: CANNOT_SEE.iter().map(|text| (*text).into()).collect(),
             exceptions: self.exception_statuses(),
             credentials: self.credential_statuses(),
+            claim: self.claim_status(),
         }
     }
 
@@ -113,6 +120,7 @@ impl Kernel {
                 Verdict::Matched => counts.matched += 1,
                 Verdict::Pending => counts.pending += 1,
                 Verdict::PreExisting => counts.pre_existing += 1,
+                Verdict::DeclaredManual => counts.by_hand += 1,
                 Verdict::Unproven | Verdict::ExchangeGenerated => counts.unproven += 1,
                 Verdict::Foreign
                 | Verdict::Divergent

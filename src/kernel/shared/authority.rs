@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::button::{Button, Keyboard, Press, Seal, Token, Void, expiry};
 use crate::kernel::card::quoted;
 use crate::kernel::channel::{Channel, ChatId, MessageId, Post, PressAnswer, Urgency};
-use crate::kernel::chat::{ChatUpdate, Refusal};
+use crate::kernel::chat::{ChatUpdate, MANUAL_FORM, Refusal};
 use crate::kernel::command::{Command, Totp};
 use crate::kernel::incident::{IncidentId, IncidentState, Notice, Priority};
 use crate::kernel::order::Account;
@@ -101,8 +101,20 @@ impl Text {
     }
 }
 
-/// The buttons of a card: only where there is something to stop, and only for the person who paired the chat.
+/// The buttons of a card: only where there is something to stop or to disown, and only for the person who paired the chat.
 pub(super) fn card_keyboard(now: Time, config: &SharedConfig, user: u64, notice: &Notice) -> Option<Keyboard> {
+    let keyboard = |buttons| Keyboard {
+        user,
+        account: notice.account.clone(),
+        incident: Some(notice.incident),
+        revision: notice.revision,
+        expires: expiry(now, CARD_COUNTS),
+        buttons,
+    };
+    if notice.is_claim() {
+        // After its end as well: somebody may see only then what was done in his name.
+        return Some(keyboard(vec![button("Not me", Press::NotMe)]));
+    }
     let grave = notice.priority == Priority::Critical && notice.state != IncidentState::Ended;
     if !grave || !config.stoppable.contains(&notice.account) {
         return None;
@@ -111,14 +123,7 @@ pub(super) fn card_keyboard(now: Time, config: &SharedConfig, user: u64, notice:
     if notice.state == IncidentState::Open {
         buttons.push(button("Acknowledge", Press::Acknowledge));
     }
-    Some(Keyboard {
-        user,
-        account: notice.account.clone(),
-        incident: Some(notice.incident),
-        revision: notice.revision,
-        expires: expiry(now, CARD_COUNTS),
-        buttons,
-    })
+    Some(keyboard(buttons))
 }
 
 fn button(label: &str, press: Press) -> Button {
@@ -220,6 +225,12 @@ impl Shared {
                 (text, Some((chat, message)))
             }
             Press::No => ("Nothing was done.".to_owned(), Some((chat, message))),
+            Press::NotMe => {
+                let command = Command::NotMe { window: incident };
+                let said = Said { account, command, by: by(user), why: None, chat: Some(chat) };
+                effects.push(SharedEffect::Command { incident: None, totp: Totp::Absent, said });
+                ("Not you: the window is over, and its orders are a stranger's.".to_owned(), None)
+            }
         }
     }
 
@@ -324,25 +335,49 @@ impl Shared {
     ) {
         let chat = update.chat;
         let Some(account) = self.meant(now, chat, Some(account), effects) else { return };
+        let said = Said { account, command: Command::Resume, by: by(user), why, chat: Some(chat) };
+        self.widen(now, update, said, effects);
+    }
+
+    /// A typed command about an account that says itself whether it can be done.
+    pub(super) fn order(
+        &mut self,
+        now: Time,
+        update: &ChatUpdate,
+        user: u64,
+        account: Account,
+        command: Command,
+        effects: &mut Vec<SharedEffect>,
+    ) {
+        let widens = command.needs_totp();
+        let said = Said { account, command, by: by(user), why: None, chat: Some(update.chat) };
+        if widens {
+            self.widen(now, update, said, effects);
+        } else {
+            effects.push(SharedEffect::Command { incident: None, totp: Totp::Absent, said });
+        }
+    }
+
+    /// What widens trust goes to the account with its one-time password, or not at all.
+    fn widen(&mut self, now: Time, update: &ChatUpdate, said: Said, effects: &mut Vec<SharedEffect>) {
+        let chat = update.chat;
+        let Widening { form, word, .. } = Widening::of(&said.command);
         if self.authority.is_locked(now) {
-            self.answer(
-                now,
-                chat,
-                "Too many wrong one-time passwords: none counts here for an hour. On the host: countersign resume",
+            let text = format!(
+                "Too many wrong one-time passwords: none counts here for an hour. On the host: countersign {word}"
             );
-            return;
+            return self.answer(now, chat, &text);
         }
         match update.totp {
             None | Some(Totp::Absent) => {
-                self.answer(now, chat, "This needs a one-time password: /resume ACCOUNT CODE WHY");
+                self.answer(now, chat, &format!("This needs a one-time password: {form}"));
             }
             Some(Totp::Wrong) => {
                 self.authority.wrong_codes.push_back(now);
                 self.answer(now, chat, "The one-time password is wrong. Nothing was done.");
-                self.report_refused_resume(now, &account, &by(user), "the one-time password is wrong");
+                self.report_refused(now, &said, "the one-time password is wrong");
             }
             Some(totp @ (Totp::Right { .. } | Totp::NotSetUp)) => {
-                let said = Said { account, command: Command::Resume, by: by(user), why, chat: Some(chat) };
                 effects.push(SharedEffect::Command { incident: None, totp, said });
             }
         }
@@ -358,7 +393,7 @@ impl Shared {
                     self.answer(now, *chat, &format!("Not carried out: {reason}"));
                 }
                 if command.needs_totp() {
-                    self.report_refused_resume(now, account, by, reason);
+                    self.report_refused(now, said, reason);
                 }
             }
             (None, Command::Resume) => {
@@ -370,12 +405,18 @@ impl Shared {
                 );
                 self.report(now, &text);
             }
-            (None, Command::Freeze | Command::Kill | Command::DeleteKey { .. }) => {
+            // A claim window's own card tells of it on every channel.
+            (None, command) => {
                 let Some(chat) = chat else { return };
                 let begun = match command {
                     Command::Freeze | Command::Resume => "The freeze",
                     Command::Kill => "The kill",
                     Command::DeleteKey { .. } => "The deletion of a key",
+                    Command::Manual { .. } => return self.answer(now, *chat, "The claim window is open."),
+                    Command::EndManual => return self.answer(now, *chat, "The claim window is over."),
+                    Command::NotMe { .. } => {
+                        return self.answer(now, *chat, "The window is over, and its orders are a stranger's.");
+                    }
                 };
                 let text =
                     format!("{begun} of {account_name} has begun; the card of its incident shows how far it is.");
@@ -384,10 +425,12 @@ impl Shared {
         }
     }
 
-    fn report_refused_resume(&mut self, now: Time, account: &Account, by: &str, reason: &str) {
-        if self.told.tell(now, &format!("resume {account} {by}")).is_some() {
+    fn report_refused(&mut self, now: Time, said: &Said, reason: &str) {
+        let Said { account, command, by, .. } = said;
+        let Widening { word, tried, .. } = Widening::of(command);
+        if self.told.tell(now, &format!("{word} {account} {by}")).is_some() {
             let text = format!(
-                "{} tried to resume {}, and was refused: {}.",
+                "{} tried to {tried} {}, and was refused: {}.",
                 quoted(by),
                 quoted(account.as_str()),
                 quoted(reason)
@@ -399,6 +442,27 @@ impl Shared {
     pub(super) fn answer_refused(&mut self, now: Time, answer: PressAnswer, effects: &mut Vec<SharedEffect>) {
         if self.authority.may_answer(now) {
             effects.push(SharedEffect::Post(Post::Pressed(answer)));
+        }
+    }
+}
+
+/// How a command that widens trust is typed, its word on the host, and what it tries.
+struct Widening {
+    form: &'static str,
+    word: &'static str,
+    tried: &'static str,
+}
+
+impl Widening {
+    const fn of(command: &Command) -> Self {
+        match command {
+            Command::Manual { .. } => Self { form: MANUAL_FORM, word: "manual", tried: "open a claim window on" },
+            Command::Resume
+            | Command::Freeze
+            | Command::Kill
+            | Command::DeleteKey { .. }
+            | Command::EndManual
+            | Command::NotMe { .. } => Self { form: "/resume ACCOUNT CODE WHY", word: "resume", tried: "resume" },
         }
     }
 }

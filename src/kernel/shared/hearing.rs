@@ -13,7 +13,10 @@ use crate::kernel::time::Time;
 const HELP: &str = "/status: what countersign sees now\n/incidents: what is open\n\
                     /ack ACCOUNT INCIDENT: you know of this incident, as far as its card here shows it\n\
                     /plan: what a kill would do\n/freeze ACCOUNT, /kill ACCOUNT: asked back before it is done\n\
-                    /resume ACCOUNT CODE WHY: gives back what a freeze took, with a one-time password\n/help: this";
+                    /resume ACCOUNT CODE WHY: gives back what a freeze took, with a one-time password\n\
+                    /manual ACCOUNT CODE BTCUSDT BUY 2000USDT 3 30m WHY: orders by hand that are yours\n\
+                    /manual ACCOUNT end: they no longer are\n\
+                    /notme ACCOUNT: somebody else traded in your window\n/help: this";
 
 impl Shared {
     pub(super) fn update(&mut self, now: Time, update: &ChatUpdate, effects: &mut Vec<SharedEffect>) {
@@ -80,6 +83,8 @@ impl Shared {
             Command::Kill { account } => self.ask_typed(now, user, chat, account.as_ref(), true, effects),
             Command::Resume { account, why } => self.resume(now, update, user, &account, why, effects),
             Command::ResumeWhat => self.answer(now, chat, "Which one? Like this: /resume ACCOUNT CODE WHY"),
+            Command::Order { account, order } => self.order(now, update, user, account, *order, effects),
+            Command::OrderWhat(what) => self.answer(now, chat, &what),
             Command::AcknowledgeWhat => self.answer(now, chat, "Which one? Like this: /ack ACCOUNT INCIDENT"),
             Command::Acknowledge { account, incident } => {
                 match self.acknowledging(account.as_ref(), incident, user, chat) {

@@ -1,0 +1,92 @@
+//! `countersign manual | not-me`: an owner says that he trades by hand, or that it was not he.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+
+use crate::cli::stop::watched;
+use crate::config::Config;
+use crate::inlet::operator::{OperatorCommand, ask};
+use crate::kernel::claim::{Claim, check_reason};
+use crate::kernel::command::Command;
+use crate::kernel::incident::IncidentId;
+use crate::secret::typed::Typed;
+
+#[derive(Debug, Subcommand)]
+pub enum Hand {
+    /// Open a claim window: orders by hand that are yours; asks for a one-time password
+    Manual(ManualArgs),
+    /// Somebody else traded in the claim window: end it, and treat all of its orders as a stranger's
+    NotMe {
+        account: String,
+        /// The window's incident; without it, the last window
+        incident: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ManualArgs {
+    account: String,
+    /// A symbol, named in full (1 to 10 of them)
+    #[arg(long, required_unless_present = "end")]
+    symbol: Vec<String>,
+    /// BUY, SELL or both
+    #[arg(long, required_unless_present = "end", default_value = "")]
+    side: String,
+    /// The most that all orders together may trade, like 2000USDT; one for each quote asset
+    #[arg(long, required_unless_present = "end")]
+    notional: Vec<String>,
+    /// The most orders (1 to 50)
+    #[arg(long, required_unless_present = "end", default_value = "")]
+    orders: String,
+    /// How long, like 30m or 2h (at most 4h)
+    #[arg(long = "for", required_unless_present = "end", default_value = "")]
+    span: String,
+    /// The reason, which is told on every channel
+    #[arg(long, required_unless_present = "end", default_value = "")]
+    why: String,
+    /// End the window that is open
+    #[arg(long, conflicts_with_all = ["symbol", "side", "notional", "orders", "span", "why"])]
+    end: bool,
+}
+
+pub async fn run(command: Hand, json: bool, config: &Config, out: &mut impl Write) -> anyhow::Result<u8> {
+    let socket = config.operator_socket();
+    let said = match command {
+        Hand::Manual(args) if args.end => {
+            watched(config, &args.account)?;
+            order(&socket, Command::EndManual, None).await?;
+            "the claim window is over".to_owned()
+        }
+        Hand::Manual(args) => {
+            watched(config, &args.account)?;
+            let claim =
+                Claim::parse(&args.symbol.join(","), &args.side, &args.notional.join(","), &args.orders, &args.span);
+            let claim = claim.and_then(|claim| check_reason(&args.why).map(|()| claim));
+            let claim = claim.map_err(|wrong| anyhow!("{wrong}\nhint: `countersign manual --help` shows the form"))?;
+            let said = format!("a claim window is open for {} minutes: {claim}", claim.minutes);
+            let code = Typed::stdin()?.secret("one-time password", 64)?;
+            let manual = Command::Manual { claim, reason: args.why.as_str().into() };
+            order(&socket, manual, Some(code.as_str().into())).await?;
+            said
+        }
+        Hand::NotMe { account, incident } => {
+            watched(config, &account)?;
+            order(&socket, Command::NotMe { window: incident.map(IncidentId) }, None).await?;
+            "the claim window is over, and all of its orders are treated as a stranger's".to_owned()
+        }
+    };
+    if json {
+        writeln!(out, "{}", serde_json::json!({ "ok": true, "done": said }))?;
+    } else {
+        writeln!(out, "{said}")?;
+    }
+    Ok(0)
+}
+
+async fn order(socket: &Path, order: Command, code: Option<Box<str>>) -> anyhow::Result<()> {
+    ask(socket, &OperatorCommand::Order { incident: None, order, code }).await?;
+    Ok(())
+}
