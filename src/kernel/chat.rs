@@ -444,6 +444,7 @@ impl ToldThisHour {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::command::Command as Ordered;
 
     const NOW: Time = Time::from_millis(1_764_000_000_000);
     const OWNER: u64 = 42;
@@ -465,6 +466,10 @@ mod tests {
 
     fn config() -> TelegramConfig {
         TelegramConfig { allowed_users: vec![OWNER], group_chat: false }
+    }
+
+    fn order(order: Ordered) -> Command {
+        Command::Order { account: Account::new("main"), order: Box::new(order) }
     }
 
     fn paired() -> Operators {
@@ -497,9 +502,38 @@ mod tests {
                 Command::Resume { account: Account::new("main"), why: Some("the key is new".into()) },
             ),
             ("hello", Command::Unknown),
+            ("/manual main end", order(Ordered::EndManual)),
+            ("/notme main", order(Ordered::NotMe { window: None })),
+            ("/notme main #12", order(Ordered::NotMe { window: Some(IncidentId(12)) })),
+            (
+                "/manual main BTCUSDT both 2000USDT 3 30m rebalancing  by hand",
+                order(Ordered::Manual {
+                    claim: Claim::parse("BTCUSDT", "both", "2000USDT", "3", "30m").unwrap(),
+                    reason: "rebalancing by hand".into(),
+                }),
+            ),
         ] {
             let heard = paired().hear(NOW, &config(), &said(2, text));
             assert_eq!(heard, Heard::Command { user: OWNER, chat: CHAT, command }, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_read_is_answered_with_what_is_wrong_and_the_form() {
+        for (text, wrong) in [
+            ("/manual", "Something is missing"),
+            ("/manual main BTCUSDT BUY 2000USDT 3", "Something is missing"),
+            ("/manual main BTCUSDT BUY 2000 USDT 3 30m why", "no money"),
+            ("/manual main BTCUSDT BUY 2000USDT 3 30m", "say why"),
+            ("/notme", "Which one?"),
+            ("/notme main twelve", "Which one?"),
+        ] {
+            let Heard::Command { command: Command::OrderWhat(what), .. } =
+                paired().hear(NOW, &config(), &said(2, text))
+            else {
+                panic!("{text}")
+            };
+            assert!(what.contains(wrong) && what.contains("Like this: /"), "{text}: {what}");
         }
     }
 
