@@ -188,6 +188,24 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_window_names_all_of_it_or_only_its_end() {
+        let whole = "manual main --symbol BTCUSDT --symbol ETHUSDT --side BUY --notional 2000USDT --orders 3 --for 30m";
+        for (line, reads) in [
+            (format!("{whole} --why rebalancing"), true),
+            (whole.to_owned(), false),
+            ("manual main --end".to_owned(), true),
+            ("manual main".to_owned(), false),
+            (format!("{whole} --why rebalancing --end"), false),
+            ("not-me main".to_owned(), true),
+            ("not-me main 12".to_owned(), true),
+            ("not-me".to_owned(), false),
+        ] {
+            let words = std::iter::once("countersign").chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(words).is_ok(), reads, "{line}");
+        }
+    }
+
+    #[test]
     fn the_configuration_may_be_named_before_and_after_the_command() {
         for line in ["countersign -c x run", "countersign run -c x", "countersign access import rows --config x"] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();

@@ -33,20 +33,20 @@ pub struct ManualArgs {
     #[arg(long, required_unless_present = "end")]
     symbol: Vec<String>,
     /// BUY, SELL or both
-    #[arg(long, required_unless_present = "end", default_value = "")]
-    side: String,
+    #[arg(long, required_unless_present = "end")]
+    side: Option<String>,
     /// The most that all orders together may trade, like 2000USDT; one for each quote asset
     #[arg(long, required_unless_present = "end")]
     notional: Vec<String>,
     /// The most orders (1 to 50)
-    #[arg(long, required_unless_present = "end", default_value = "")]
-    orders: String,
+    #[arg(long, required_unless_present = "end")]
+    orders: Option<String>,
     /// How long, like 30m or 2h (at most 4h)
-    #[arg(long = "for", required_unless_present = "end", default_value = "")]
-    span: String,
+    #[arg(long = "for", required_unless_present = "end")]
+    span: Option<String>,
     /// The reason, which is told on every channel
-    #[arg(long, required_unless_present = "end", default_value = "")]
-    why: String,
+    #[arg(long, required_unless_present = "end")]
+    why: Option<String>,
     /// End the window that is open
     #[arg(long, conflicts_with_all = ["symbol", "side", "notional", "orders", "span", "why"])]
     end: bool,
@@ -62,13 +62,14 @@ pub async fn run(command: Hand, json: bool, config: &Config, out: &mut impl Writ
         }
         Hand::Manual(args) => {
             watched(config, &args.account)?;
-            let claim =
-                Claim::parse(&args.symbol.join(","), &args.side, &args.notional.join(","), &args.orders, &args.span);
-            let claim = claim.and_then(|claim| check_reason(&args.why).map(|()| claim));
+            let [side, orders, span, why] =
+                [&args.side, &args.orders, &args.span, &args.why].map(|given| given.as_deref().unwrap_or_default());
+            let claim = Claim::parse(&args.symbol.join(","), side, &args.notional.join(","), orders, span);
+            let claim = claim.and_then(|claim| check_reason(why).map(|()| claim));
             let claim = claim.map_err(|wrong| anyhow!("{wrong}\nhint: `countersign manual --help` shows the form"))?;
             let said = format!("a claim window is open for {} minutes: {claim}", claim.minutes);
             let code = Typed::stdin()?.secret("one-time password", 64)?;
-            let manual = Command::Manual { claim, reason: args.why.as_str().into() };
+            let manual = Command::Manual { claim, reason: why.into() };
             order(&socket, manual, Some(code.as_str().into())).await?;
             said
         }

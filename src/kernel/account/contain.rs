@@ -83,6 +83,7 @@ impl Stop {
             && self.alive.is_empty()
             && self.looks.is_empty()
             && self.totp_step == 0
+            && self.wrong_codes.is_empty()
             && self.alone == Alone::default()
     }
 }
