@@ -9,6 +9,8 @@
 
 #[path = "stopping/budget.rs"]
 mod budget;
+#[path = "stopping/claims.rs"]
+mod claims;
 #[path = "stopping/crash.rs"]
 mod crash;
 #[path = "stopping/faults.rs"]
