@@ -181,8 +181,12 @@ fn nothing_of_the_past_and_nothing_after_the_end() {
     let mut desk = Desk::open();
     let waiting = hand(&desk, 2);
     desk.show(waiting.placed());
+    // By a clock of the exchange's that runs far ahead of ours.
+    let ahead = hand(&desk, 4).with(|order| order.created_at = desk.now + Duration::from_secs(20));
+    desk.show(ahead.placed());
     open(&mut desk, "BTCUSDT BUY 1200USDT 3 1m");
     desk.wait_ms(15_000);
+    assert_eq!(verdict_of(&desk, 4), "foreign", "it was seen before the window was opened");
     assert_eq!(verdict_of(&desk, 2), "foreign", "it waited when the window was opened");
     desk.wait_ms(45_000);
     assert_eq!(window(&desk).state, IncidentState::Ended);
@@ -231,6 +235,16 @@ fn the_bots_word_goes_before_its_owners() {
     desk.show(other.placed());
     desk.deliver(said);
     assert_eq!(verdict_of(&desk, 3), "divergent", "a window clears nothing that the bot announced differently");
+    let late = hand(&desk, 4);
+    desk.show(late.placed());
+    desk.pass();
+    assert_eq!(verdict_of(&desk, 4), "declared_manual");
+    desk.say(late.place());
+    assert_eq!(
+        verdict_of(&desk, 4),
+        "foreign",
+        "a word after the fact clears nothing, and two people say it is theirs"
+    );
 }
 
 #[test]
