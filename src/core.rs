@@ -259,6 +259,11 @@ impl Core {
                     let shown = Some(shown);
                     queue.push_back(Work::Account(Event::Acknowledge { ticket, by, incident, shown }));
                 }
+                SharedEffect::Command { said, .. } if said.account != self.kernel.declared().account => {
+                    let known = &self.kernel.declared().account;
+                    let refused = Some(format!("account {} is not watched here, {known} is", said.account).into());
+                    queue.push_back(Work::Shared(SharedEvent::Commanded { said, refused }));
+                }
                 SharedEffect::Command { incident, totp, said } => {
                     queue.push_back(self.ordered(said, incident, totp, None));
                 }

@@ -9,6 +9,7 @@ use countersign::cli::decode::DecodeArgs;
 use countersign::cli::demo::{self, DemoArgs};
 use countersign::cli::drill;
 use countersign::cli::journal::{self, JournalCommand, ReplayArgs};
+use countersign::cli::manual::{self, Hand};
 use countersign::cli::rules::{self, RulesCommand};
 use countersign::cli::run::{self, ConfigArgs, RunError};
 use countersign::cli::secret::{self, SecretArgs};
@@ -45,6 +46,8 @@ enum Command {
     Ask(Ask),
     #[command(flatten)]
     Stop(Stop),
+    #[command(flatten)]
+    Hand(Hand),
     #[command(flatten)]
     Trust(Trust),
     /// A made-up theft through the whole chain to every channel, timed at each hop; status 0 if each delivered in 5 s
@@ -130,6 +133,7 @@ async fn obey(cli: Cli) -> anyhow::Result<u8> {
         Command::Ask(question) => ask::run(question, json, &configured()?, &mut out).await?,
         Command::Stop(command) => stop::run(command, json, &configured()?, &mut out).await?,
         Command::Trust(command) => trust::run(command, json, &configured()?, &mut out).await?,
+        Command::Hand(command) => manual::run(command, json, &configured()?, &mut out).await?,
         Command::Drill { kill } => drill::run(kill, json, &configured()?, &mut out).await?,
         Command::Access(AccessCommand::Import { file }) => {
             access::import(&file, &configured()?.operator_socket(), json, &mut out).await?.exit_status()
@@ -189,6 +193,24 @@ mod tests {
             "row 3 was not answered: the connection broke: broken pipe\nhint: did the daemon end?"
         );
         assert_eq!(explain(&anyhow::anyhow!("no\nhint: yes").context("not no")), "not no\nhint: yes");
+    }
+
+    #[test]
+    fn a_claim_window_names_all_of_it_or_only_its_end() {
+        let whole = "manual main --symbol BTCUSDT --symbol ETHUSDT --side BUY --notional 2000USDT --orders 3 --for 30m";
+        for (line, reads) in [
+            (format!("{whole} --why rebalancing"), true),
+            (whole.to_owned(), false),
+            ("manual main --end".to_owned(), true),
+            ("manual main".to_owned(), false),
+            (format!("{whole} --why rebalancing --end"), false),
+            ("not-me main".to_owned(), true),
+            ("not-me main 12".to_owned(), true),
+            ("not-me".to_owned(), false),
+        ] {
+            let words = std::iter::once("countersign").chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(words).is_ok(), reads, "{line}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::kernel::account::{Allowance, CredentialStatus, ExceptionStatus, RequestStatus, Status};
+use crate::kernel::account::{Allowance, ClaimStatus, CredentialStatus, ExceptionStatus, RequestStatus, Status};
 use crate::kernel::card;
 use crate::kernel::containment::{Progress, StepState};
 use crate::kernel::coverage::Sight;
 use crate::kernel::credential::CredentialOutcome;
 use crate::kernel::incident::{IncidentState, Notice, Priority};
+use crate::kernel::order::Symbol;
 
 /// Incidents that a list shows; older ones are counted.
 const LISTED_MAX: usize = 20;
@@ -35,8 +36,8 @@ pub fn status(status: &Status) -> String {
     say(
         &mut text,
         format_args!(
-            "orders: {} matched, {} not your bot's, {} waiting, {} open before countersign looked\n",
-            orders.matched, orders.strangers, orders.pending, orders.pre_existing
+            "orders: {} matched, {} not your bot's, {} waiting, {} open before countersign looked, {} by hand\n",
+            orders.matched, orders.strangers, orders.pending, orders.pre_existing, orders.by_hand
         ),
     );
     say(
@@ -53,6 +54,9 @@ pub fn status(status: &Status) -> String {
     say(&mut text, format_args!("stopping: {}\n", status.stopping));
     for credential in &status.credentials {
         say(&mut text, format_args!("key {}: {}\n", credential.role, credential_told(credential)));
+    }
+    if let Some(claim) = &status.claim {
+        say(&mut text, format_args!("CLAIM WINDOW OPEN: {}\n", claim_told(claim)));
     }
     if !status.requests.is_empty() {
         text.push_str(&requests(&status.requests));
@@ -105,6 +109,23 @@ fn credential_told(credential: &CredentialStatus) -> String {
             format!("NOT KNOWN, {at}: {}; last check that could be made: {made}", card::quoted(reason))
         }
     }
+}
+
+fn claim_told(claim: &ClaimStatus) -> String {
+    let sides: Vec<&str> = claim.sides.iter().map(|side| side.word()).collect();
+    let symbols: Vec<&str> = claim.symbols.iter().map(Symbol::as_str).collect();
+    let used = claim.notional.iter().map(|(asset, of)| format!("{} of {} {asset} used", of.used, of.bound));
+    format!(
+        "until {} UTC {} of {} count as yours, made by hand; {} of {} orders, {}; opened by {}: {}",
+        claim.until,
+        sides.join(" and "),
+        symbols.join(", "),
+        claim.orders_used,
+        claim.orders,
+        used.collect::<Vec<_>>().join(", "),
+        card::quoted(&claim.by),
+        card::quoted(&claim.reason)
+    )
 }
 
 fn exception_told(exception: &ExceptionStatus) -> String {

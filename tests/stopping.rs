@@ -11,6 +11,8 @@
 mod alone;
 #[path = "stopping/budget.rs"]
 mod budget;
+#[path = "stopping/claims.rs"]
+mod claims;
 #[path = "stopping/crash.rs"]
 mod crash;
 #[path = "stopping/faults.rs"]

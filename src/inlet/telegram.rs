@@ -242,7 +242,7 @@ impl Reader {
         let word = text.split_whitespace().next().unwrap_or_default();
         let word = word.split_once('@').map_or(word, |(command, _bot)| command);
         // Incidents have numbers, and a pairing code may look like one.
-        if matches!(word, "/ack" | "/pair" | "/start") {
+        if matches!(word, "/ack" | "/notme" | "/pair" | "/start") {
             return (text.to_owned(), None);
         }
         let (text, code) = code_cut_out(text);
@@ -416,6 +416,12 @@ mod tests {
             ("/kill main", "/kill main", None),
             ("/ack main 287082", "/ack main 287082", None),
             ("/pair 287082", "/pair 287082", None),
+            ("/notme main 287082", "/notme main 287082", None),
+            (
+                "/manual main 287082 BTCUSDT BUY 100000USDT 3 30m why",
+                "/manual main BTCUSDT BUY 100000USDT 3 30m why",
+                right,
+            ),
         ] {
             let read = read_text(text, "");
             assert_eq!((&*read.text, read.totp), (kept, totp), "{text}");

@@ -35,10 +35,14 @@ pub enum Press {
     YesFreeze,
     YesKill,
     No,
+    /// The owner did not trade by hand: it only narrows trust, so nobody is asked back.
+    NotMe,
 }
 
 impl Press {
-    pub const ALL: [Self; 6] = [Self::Freeze, Self::Kill, Self::Acknowledge, Self::YesFreeze, Self::YesKill, Self::No];
+    /// In the order of their numbers in a token.
+    pub const ALL: [Self; 7] =
+        [Self::Freeze, Self::Kill, Self::Acknowledge, Self::YesFreeze, Self::YesKill, Self::No, Self::NotMe];
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

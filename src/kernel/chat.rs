@@ -141,10 +141,10 @@ pub(crate) enum Command {
     Kill {
         account: Option<Account>,
     },
-    /// What takes a one-time password, or two people.
+    /// What takes a one-time password, or two people, or is about a claim window.
     Order(Order),
-    /// The same, and not as it is typed.
-    OrderLike(&'static str),
+    /// The same, and not as it is typed: what is wrong, and how it should be.
+    OrderLike(Box<str>),
     Requests,
     Help,
     Unknown,
@@ -440,7 +440,7 @@ mod tests {
             ("/freeze@my_bot main", Command::Freeze { account: Some(Account::new("main")) }),
             ("/kill all of them", Command::Unknown),
             ("/plan", Command::Plan),
-            ("/resume", Command::OrderLike("/resume ACCOUNT CODE WHY")),
+            ("/resume", Command::OrderLike("Like this: /resume ACCOUNT CODE WHY".into())),
             ("/resume main", resume(None)),
             ("/requests", Command::Requests),
             ("/resume main the key  is new", resume(Some("the key is new"))),

@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::act::KeyPrint;
+use crate::kernel::claim::Claim;
 use crate::kernel::declared::Network;
+use crate::kernel::incident::IncidentId;
 
 /// An allowance widens what is trusted for so long at the most, so that somebody looks at it once a quarter.
 pub const ALLOWED_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
@@ -47,6 +49,17 @@ pub enum Command {
     EndAllowance {
         what: Allowable,
     },
+    /// Opens a claim window: orders by hand that are the owner's.
+    Manual {
+        claim: Claim,
+    },
+    /// Ends the claim window before its time.
+    EndManual,
+    /// Somebody else used the claim window, the last one where none is named.
+    NotMe {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<IncidentId>,
+    },
     /// Another person agrees to what one asked for.
     Approve {
         request: u32,
@@ -66,9 +79,11 @@ impl Command {
             | Self::Kill
             | Self::DeleteKey { .. }
             | Self::EndAllowance { .. }
+            | Self::EndManual
+            | Self::NotMe { .. }
             | Self::Approve { .. }
             | Self::Decline { .. } => false,
-            Self::Resume | Self::Disarm { .. } | Self::Arm | Self::Allow { .. } => true,
+            Self::Resume | Self::Disarm { .. } | Self::Arm | Self::Allow { .. } | Self::Manual { .. } => true,
         }
     }
 
@@ -76,10 +91,23 @@ impl Command {
     #[must_use]
     pub const fn needs_two(&self) -> bool {
         match self {
-            Self::Freeze | Self::EndAllowance { .. } | Self::Approve { .. } | Self::Decline { .. } => false,
+            Self::Freeze
+            | Self::EndAllowance { .. }
+            | Self::EndManual
+            | Self::NotMe { .. }
+            | Self::Approve { .. }
+            | Self::Decline { .. } => false,
             Self::Kill | Self::DeleteKey { .. } => true,
-            Self::Resume | Self::Disarm { .. } | Self::Arm | Self::Allow { .. } => self.needs_totp(),
+            Self::Resume | Self::Disarm { .. } | Self::Arm | Self::Allow { .. } | Self::Manual { .. } => {
+                self.needs_totp()
+            }
         }
+    }
+
+    /// About trading by hand, which needs nothing that could be stopped.
+    #[must_use]
+    pub const fn is_of_a_claim(&self) -> bool {
+        matches!(self, Self::Manual { .. } | Self::EndManual | Self::NotMe { .. })
     }
 
     /// As somebody would say what he did or tried: "resume main".
@@ -94,6 +122,9 @@ impl Command {
             Self::Arm => format!("arm {account}"),
             Self::Allow { what, for_s } => format!("allow {what} on {account}{}", span(*for_s)),
             Self::EndAllowance { what } => format!("end the allowance of {what} on {account}"),
+            Self::Manual { claim } => format!("open a claim window on {account}: {claim}"),
+            Self::EndManual => format!("end the claim window of {account}"),
+            Self::NotMe { .. } => format!("disown the claim window of {account}"),
             Self::Approve { request } => format!("approve request {request} of {account}"),
             Self::Decline { request } => format!("decline request {request} of {account}"),
         }

@@ -20,6 +20,9 @@ impl std::fmt::Display for IncidentId {
 /// The rule of a drill's incident, which no pack can have.
 pub const DRILL_RULE: &str = "drill";
 
+/// The rule of a claim window's incident, which no pack can have.
+pub const CLAIM_RULE: &str = "claim_window";
+
 /// How loud: `Critical` rings until somebody acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,6 +84,12 @@ impl Notice {
     #[must_use]
     pub fn is_drill(&self) -> bool {
         *self.rule == *DRILL_RULE
+    }
+
+    /// A claim window: each order in it is a message of its own, with the button *Not me*.
+    #[must_use]
+    pub fn is_claim(&self) -> bool {
+        *self.rule == *CLAIM_RULE
     }
 }
 

@@ -21,6 +21,7 @@ pub mod blotter;
 pub mod verdict;
 pub mod rule;
 pub mod exception;
+pub mod claim;
 pub mod incident;
 pub mod book;
 pub mod coverage;

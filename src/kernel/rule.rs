@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::exception::Exception;
-use crate::kernel::incident::{DRILL_RULE, Priority};
+use crate::kernel::incident::{CLAIM_RULE, DRILL_RULE, Priority};
 use crate::kernel::money::Dec;
 use crate::kernel::order::words;
 use crate::kernel::verdict::Verdict;
@@ -132,6 +132,8 @@ words!(
         /// One of countersign's own keys is not as it must be, or could not be checked.
         Credential = "credential",
         Watcher = "watcher",
+        /// Its owner said that he trades by hand.
+        Claim = "claim",
     }
 );
 
@@ -376,6 +378,9 @@ impl RuleSet {
 fn check(rule: &Rule) -> Result<(), String> {
     if *rule.name == *DRILL_RULE || rule.cause == Cause::Drill {
         return Err("only countersign itself makes a drill: give the rule another name and cause".to_owned());
+    }
+    if *rule.name == *CLAIM_RULE || rule.cause == Cause::Claim {
+        return Err("only its owner opens a claim window: give the rule another name and cause".to_owned());
     }
     if rule.fires.is_empty() || rule.quiet.is_empty() {
         return Err("needs at least one case under `fires` and one under `quiet`".to_owned());

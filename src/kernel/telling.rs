@@ -32,7 +32,8 @@ impl IncidentKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Card {
     pub notice: Notice,
-    /// The revision with which it was last opened: the first, or the one after an acknowledgement. Each channel owes a
+    /// The revision with which it was last opened: the first, the one after an acknowledgement, or another order of a
+    /// claim window. Each channel owes a
     /// message of its own for it, whether the acknowledgement was ever shown there or not.
     pub opened: u64,
     pub tellings: BTreeMap<Channel, Telling>,
@@ -119,7 +120,9 @@ impl Card {
 
     /// The incident as it is now.
     pub(crate) fn renew(&mut self, notice: Notice) {
-        if self.notice.state != IncidentState::Open && notice.state == IncidentState::Open {
+        let opens = self.notice.state != IncidentState::Open;
+        let claims = notice.is_claim() && notice.orders > self.notice.orders;
+        if notice.state == IncidentState::Open && (opens || claims) {
             self.opened = notice.revision;
         }
         self.notice = notice;

@@ -1,13 +1,15 @@
 //! Orders over an account as somebody types them in a chat. The one-time password was cut out at the edge.
 
+use crate::kernel::claim::{Claim, check_reason};
 use crate::kernel::command::{Allowable, Command, read_span};
+use crate::kernel::incident::IncidentId;
 use crate::kernel::order::Account;
 
 /// The commands that take a one-time password: for them alone it is checked.
-pub const WORDS_WITH_CODE: [&str; 5] = ["/resume", "/disarm", "/arm", "/allow", "/approve"];
+pub const WORDS_WITH_CODE: [&str; 6] = ["/resume", "/disarm", "/arm", "/allow", "/manual", "/approve"];
 
-/// What was typed, or how it should have been.
-pub(crate) type Typed = Result<Order, &'static str>;
+/// What was typed, or what is wrong with it and how it should have been.
+pub(crate) type Typed = Result<Order, Box<str>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
@@ -27,11 +29,15 @@ pub(crate) fn order(word: &str, rest: &[&str]) -> Option<Typed> {
             Some((Command::Disarm { for_s }, why))
         }),
         "/allow" => over_account(rest, allow),
+        "/manual" => {
+            return Some(manual(rest).map_err(|wrong| format!("{wrong}. Like this: {}", usage(word)).into()));
+        }
+        "/notme" => not_me(rest),
         "/approve" => of_request(rest, |request| Command::Approve { request }),
         "/decline" => of_request(rest, |request| Command::Decline { request }),
         _ => return None,
     };
-    Some(typed.ok_or(usage(word)))
+    Some(typed.ok_or_else(|| format!("Like this: {}", usage(word)).into()))
 }
 
 fn over_account<'a>(rest: &[&'a str], read: impl Fn(&[&'a str]) -> Option<(Command, Vec<&'a str>)>) -> Option<Order> {
@@ -49,6 +55,29 @@ fn allow<'a>(rest: &[&'a str]) -> Option<(Command, Vec<&'a str>)> {
     }
     let (for_s, why) = span_first(rest);
     Some((Command::Allow { what, for_s }, why))
+}
+
+fn manual(rest: &[&str]) -> Result<Order, String> {
+    let of = |account: &str, command, why| Order { account: Some(Account::new(account)), command, why };
+    match rest {
+        [account, word] if word.eq_ignore_ascii_case("end") => Ok(of(account, Command::EndManual, None)),
+        [account, symbols, sides, notional, orders, span, why @ ..] => {
+            let why = why.join(" ");
+            let claim = Claim::parse(symbols, sides, notional, orders, span)?;
+            check_reason(&why)?;
+            Ok(of(account, Command::Manual { claim }, Some(why.into())))
+        }
+        _ => Err("Something is missing".to_owned()),
+    }
+}
+
+fn not_me(rest: &[&str]) -> Option<Order> {
+    let (account, window) = match rest {
+        [account] => (account, None),
+        [account, id] => (account, Some(IncidentId(id.trim_start_matches('#').parse().ok()?))),
+        _ => return None,
+    };
+    Some(Order { account: Some(Account::new(account)), command: Command::NotMe { window }, why: None })
 }
 
 fn of_request(rest: &[&str], command: impl Fn(u32) -> Command) -> Option<Order> {
@@ -74,6 +103,8 @@ pub(crate) fn usage(word: &str) -> &'static str {
         "/disarm" => "/disarm ACCOUNT CODE [2h] WHY",
         "/arm" => "/arm ACCOUNT CODE WHY",
         "/allow" => "/allow ACCOUNT CODE ADDRESS_OR_KEY [30d] WHY, or /allow ACCOUNT ADDRESS_OR_KEY end",
+        "/manual" => "/manual ACCOUNT CODE BTCUSDT,ETHUSDT BUY|SELL|both 2000USDT 3 30m WHY, or /manual ACCOUNT end",
+        "/notme" => "/notme ACCOUNT, or /notme ACCOUNT INCIDENT",
         "/approve" => "/approve NUMBER CODE",
         "/decline" => "/decline NUMBER",
         _ => "/resume ACCOUNT CODE WHY",
@@ -116,6 +147,15 @@ mod tests {
                 Command::Allow { what: network(), for_s: None },
                 Some("end of lease"),
             ),
+            ("/manual main end", Some("main"), Command::EndManual, None),
+            ("/notme main", Some("main"), Command::NotMe { window: None }, None),
+            ("/notme main #12", Some("main"), Command::NotMe { window: Some(IncidentId(12)) }, None),
+            (
+                "/manual main BTCUSDT both 2000USDT 3 30m rebalancing  by hand",
+                Some("main"),
+                Command::Manual { claim: Claim::parse("BTCUSDT", "both", "2000USDT", "3", "30m").unwrap() },
+                Some("rebalancing by hand"),
+            ),
             ("/approve 3", None, Command::Approve { request: 3 }, None),
             ("/approve main #3", Some("main"), Command::Approve { request: 3 }, None),
             ("/decline 3", None, Command::Decline { request: 3 }, None),
@@ -137,5 +177,20 @@ mod tests {
             assert!(matches!(typed(text), Some(Err(_))), "{text}");
         }
         assert_eq!(typed("/kill main"), None);
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_read_is_answered_with_what_is_wrong_and_the_form() {
+        for (text, wrong) in [
+            ("/manual", "Something is missing"),
+            ("/manual main BTCUSDT BUY 2000USDT 3", "Something is missing"),
+            ("/manual main BTCUSDT BUY 2000 USDT 3 30m why", "no money"),
+            ("/manual main BTCUSDT BUY 2000USDT 3 30m", "say why"),
+            ("/notme", ""),
+            ("/notme main twelve", ""),
+        ] {
+            let Some(Err(what)) = typed(text) else { panic!("{text}") };
+            assert!(what.contains(wrong) && what.contains("Like this: /"), "{text}: {what}");
+        }
     }
 }

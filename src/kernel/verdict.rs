@@ -27,6 +27,8 @@ words!(Verdict {
     Unlogged = "unlogged",
     ExchangeGenerated = "exchange_generated",
     PreExisting = "pre_existing",
+    /// Made by hand in a claim window: its owner said beforehand that he would.
+    DeclaredManual = "declared_manual",
     /// It happened while we could not see, or cannot be explained by what the venue shows.
     Unproven = "unproven",
 });
@@ -36,7 +38,12 @@ impl Verdict {
     pub const fn is_stranger(self) -> bool {
         match self {
             Self::Foreign | Self::Divergent | Self::Replayed | Self::Forged | Self::Unissued | Self::Unlogged => true,
-            Self::Pending | Self::Matched | Self::ExchangeGenerated | Self::PreExisting | Self::Unproven => false,
+            Self::Pending
+            | Self::Matched
+            | Self::ExchangeGenerated
+            | Self::PreExisting
+            | Self::DeclaredManual
+            | Self::Unproven => false,
         }
     }
 
@@ -53,6 +60,7 @@ impl Verdict {
             Self::Unlogged => "your bot's tag, but your bot never said it",
             Self::ExchangeGenerated => "made by the exchange",
             Self::PreExisting => "open before countersign looked",
+            Self::DeclaredManual => "by hand, in your claim window",
             Self::Unproven => "cannot be explained",
         }
     }

@@ -12,6 +12,7 @@ mod incidents;
 mod capacity;
 mod packs;
 mod exceptions;
+mod claims;
 mod stopping;
 mod authority;
 mod credentials;

@@ -151,7 +151,11 @@ impl Kernel {
             | Command::Disarm { .. }
             | Command::Arm
             | Command::Allow { .. }
-            | Command::EndAllowance { .. } => {}
+            | Command::EndAllowance { .. }
+            | Command::EndManual
+            | Command::NotMe { .. } => {}
+            // Said before a password is used up for it.
+            Command::Manual { ref claim } => self.may_open_claim(claim, ordered.why.as_deref().unwrap_or_default())?,
         }
         let two = self.declared.people.two_people && ordered.command.needs_two();
         if two {
@@ -187,6 +191,9 @@ impl Kernel {
             Command::Arm => self.arm(by, why),
             Command::Allow { what, for_s } => self.allow(by, why, what, *for_s),
             Command::EndAllowance { what } => self.end_allowance(by, what),
+            Command::Manual { claim } => self.open_claim(claim, by, why.unwrap_or_default()),
+            Command::EndManual => self.end_claim(&format!("ended by {by}")),
+            Command::NotMe { window } => self.not_me(by, *window),
             // A request is never of these.
             Command::Approve { .. } | Command::Decline { .. } => Err(NO_REQUEST.to_owned()),
         }

@@ -168,6 +168,10 @@ impl Kernel {
         self.state.timers.retain(|(_, timer)| !matches!(timer, Timer::Unanswered(_)));
         self.give_way();
         self.place_containment(incident);
+        if aim == Aim::Kill {
+            // Whoever uses it now is more likely the thief. That none is open is fine.
+            drop(self.end_claim("the account is being killed"));
+        }
         Ok(())
     }
 
@@ -315,10 +319,10 @@ impl Kernel {
         }
     }
 
-    /// Only what the bot said, or what stood there before us, is spared.
+    /// Only what the bot said, what its owner claims, or what stood there before us, is spared.
     fn standing(&self, key: &OrderKey) -> Standing {
         match self.state.blotter.orders.get(key).map(|order| order.verdict) {
-            Some(Verdict::Matched | Verdict::PreExisting) => Standing::Spare,
+            Some(Verdict::Matched | Verdict::PreExisting | Verdict::DeclaredManual) => Standing::Spare,
             Some(Verdict::Pending) => Standing::Wait,
             Some(
                 Verdict::Foreign

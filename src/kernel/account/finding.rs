@@ -30,7 +30,7 @@ const STOPPABLE_ADVICE: &[&str] = &[
     "Not sure? `countersign freeze` takes the keys' rights, and `resume` gives them back.",
     "If you do not know how the key leaked, change password and 2FA, and look at withdrawals and transfers.",
 ];
-const STRANGER_LIMITS: &[&str] = &["The exchange does not say which key or address placed an order."];
+pub(super) const STRANGER_LIMITS: &[&str] = &["The exchange does not say which key or address placed an order."];
 
 /// One thing to tell, before the rules have spoken.
 pub(super) struct Finding<'a> {
@@ -174,6 +174,7 @@ impl Kernel {
                 | Verdict::Matched
                 | Verdict::ExchangeGenerated
                 | Verdict::PreExisting
+                | Verdict::DeclaredManual
                 | Verdict::Unproven,
                 _,
             ) => "It cannot be explained by what the exchange shows.".to_owned(),

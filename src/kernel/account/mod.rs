@@ -20,6 +20,7 @@ mod arming;
 mod allowing;
 mod changes;
 mod exceptions;
+mod claims;
 mod credentials;
 mod drill;
 mod rehearsal;
@@ -36,6 +37,7 @@ use crate::kernel::account::authority::Ordered;
 use crate::kernel::blotter::{Blotter, IntentKey, OrderKey};
 use crate::kernel::book::Book;
 use crate::kernel::bots::Bots;
+use crate::kernel::claim::Windows;
 use crate::kernel::coverage::Coverage;
 use crate::kernel::credential::CredentialRole;
 use crate::kernel::declared::Declared;
@@ -51,6 +53,7 @@ pub use allowing::Allowance;
 pub use arming::Disarmed;
 pub use audit::Audit;
 pub use authority::{RequestStatus, Trust};
+pub use claims::ClaimStatus;
 pub use contain::Stop;
 pub use credentials::{CredentialStatus, Credentials};
 pub use exceptions::ExceptionStatus;
@@ -104,6 +107,8 @@ pub struct State {
     limit_told_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Trust::is_unused")]
     trust: Trust,
+    #[serde(default, skip_serializing_if = "Windows::is_empty")]
+    claims: Windows,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -167,6 +172,8 @@ enum Timer {
     ArmsAgain,
     StillDisarmed,
     AllowanceEnds,
+    /// The claim window closes.
+    ClaimEnds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -321,6 +328,8 @@ impl Kernel {
                 Timer::ArmsAgain => self.arm_by_itself(),
                 Timer::StillDisarmed => self.remind_of_disarming(),
                 Timer::AllowanceEnds => self.expire_allowances(),
+                // One that was ended before its time took its timer along.
+                Timer::ClaimEnds => drop(self.end_claim("its time has passed")),
             }
         }
     }

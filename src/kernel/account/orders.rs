@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::kernel::account::claims::told_of;
 use crate::kernel::account::finding::{Finding, describe};
 use crate::kernel::account::{Kernel, Purpose, RequestKey, Timer};
 use crate::kernel::blotter::{Announced, Glimpse, Intent, IntentKey, Order, OrderKey, Settled, Sight};
@@ -104,6 +105,7 @@ impl Kernel {
             TagCheck::Absent | TagCheck::Forged => self.declared.waits.pending_cap,
         };
         let touched = self.state.blotter.take(key, glimpse, self.now(), wait);
+        self.hold_claim(key);
         let exposure = self.state.blotter.orders.get(key).map_or(Dec::ZERO, Order::exposure);
         self.state.book.follow(key, exposure);
         touched.orders.iter().for_each(|key| self.rejudge(key));
@@ -160,7 +162,10 @@ impl Kernel {
         if order.is_kept() {
             return;
         }
-        let judgement = self.judge(key, order);
+        let mut judgement = self.judge(key, order);
+        if matches!(judgement.verdict, Verdict::Pending | Verdict::Foreign) && self.is_by_hand(key) {
+            judgement = Verdict::DeclaredManual.into();
+        }
         if judgement.read_first {
             self.ask(Self::order_request(key), Purpose::Confirm(key.clone()));
         }
@@ -180,7 +185,7 @@ impl Kernel {
     /// The bot's word on an order. One that was placed and amended unseen is shown under another id than it was placed
     /// with: the amendment's, or one that the venue made, and then the bot's answer from the venue names it. What is shown
     /// as it was placed bears its own id.
-    fn placement_of(&self, key: &OrderKey, order: &Order) -> Option<(&IntentKey, &Intent)> {
+    pub(super) fn placement_of(&self, key: &OrderKey, order: &Order) -> Option<(&IntentKey, &Intent)> {
         let (blotter, id) = (&self.state.blotter, &order.placed.client_order_id);
         blotter.placement(id).or_else(|| match order.sight {
             Sight::AsPlaced => None,
@@ -280,14 +285,23 @@ impl Kernel {
         if unchanged {
             return;
         }
+        if before == Verdict::DeclaredManual {
+            self.drop_claim(key, verdict);
+        }
         if verdict.is_stranger() {
             self.tell_stranger(key);
+        } else if verdict == Verdict::DeclaredManual {
+            self.tell_claimed(key);
         } else if verdict == Verdict::Matched {
             self.clear_order(key, "your bot's word on it came late, and holds");
         } else if verdict == Verdict::PreExisting && self.state.audit.has_run() {
             // It stands in no digest: it was closed, or not shown, when the list was made.
             let line = self.state.blotter.orders.get(key).map(|order| describe(key, &order.placed));
             self.tell_one_pre_existing(line.unwrap_or_default(), &[]);
+        }
+        if verdict == Verdict::DeclaredManual || before == Verdict::DeclaredManual {
+            // Who cancels it is judged by whose it is.
+            self.rejudge_requests_on(key);
         }
     }
 
@@ -310,11 +324,17 @@ impl Kernel {
         for difference in &order.differences {
             line.push_str(&format!("; {difference}"));
         }
+        let mut certainty = self.certainty(order.verdict, order.tag, self.inside_limits(&order.placed));
+        let claimed = order.claimed.as_ref().filter(|_| order.verdict == Verdict::Foreign);
+        if let Some((words, sure)) = claimed.and_then(|claimed| told_of(claimed.standing)) {
+            line.push_str(&format!("; {words}"));
+            certainty = format!("{sure} {certainty}");
+        }
         self.find(Finding {
             facts: self.order_facts(Subject::Order, order.verdict, &order.placed, order.exposure()),
             scope: "",
             line,
-            certainty: self.certainty(order.verdict, order.tag, self.inside_limits(&order.placed)),
+            certainty,
             at_stake: Some(order.exposure()),
             order: Some(key.clone()),
         });

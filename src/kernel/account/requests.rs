@@ -276,6 +276,12 @@ impl Kernel {
             TagCheck::Valid { issuer: Issuer::Bot, .. } if waited => Verdict::Unlogged,
             TagCheck::Valid { issuer: Issuer::Bot, .. } => Verdict::Pending,
             TagCheck::Forged => Verdict::Forged,
+            // Whoever made it by hand may end it; but a stop that is gone is told, whosever it was.
+            TagCheck::Absent
+                if order.verdict == Verdict::DeclaredManual && !order.placed.order_type.is_conditional() =>
+            {
+                Verdict::DeclaredManual
+            }
             TagCheck::Absent if waited || self.state.bots.have_passed(request.first_seen) => Verdict::Foreign,
             TagCheck::Absent => Verdict::Pending,
         };
@@ -295,6 +301,8 @@ impl Kernel {
                 | Verdict::Forged
                 | Verdict::Unissued
                 | Verdict::Unlogged
+                // A claim window covers no cancel, and this would be one by a detour.
+                | Verdict::DeclaredManual
                 | Verdict::Unproven,
             )
             | None => {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::account::{Allowance, Counts, CredentialStatus, Disarmed, ExceptionStatus, Kernel, RequestStatus};
+use crate::kernel::account::{
+    Allowance, ClaimStatus, Counts, CredentialStatus, Disarmed, ExceptionStatus, Kernel, RequestStatus,
+};
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentState, Notice};
 use crate::kernel::order::{Account, Bot};
@@ -42,6 +44,9 @@ pub struct Status {
     /// What waits for another person's approval.
     #[serde(default)]
     pub requests: Vec<RequestStatus>,
+    /// The claim window that is open, with what it was used for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +65,9 @@ pub struct OrderCounts {
     pub pending: usize,
     pub strangers: usize,
     pub pre_existing: usize,
+    /// Declared by hand, in a claim window.
+    #[serde(default)]
+    pub by_hand: usize,
     pub unproven: usize,
     pub open: usize,
     pub forgotten: u64,
@@ -104,6 +112,7 @@ impl Kernel {
             disarmed: state.trust.disarmed.clone(),
             allowed: state.trust.allowed.clone(),
             requests: self.request_statuses(),
+            claim: self.claim_status(),
         }
     }
 
@@ -124,6 +133,7 @@ impl Kernel {
                 Verdict::Matched => counts.matched += 1,
                 Verdict::Pending => counts.pending += 1,
                 Verdict::PreExisting => counts.pre_existing += 1,
+                Verdict::DeclaredManual => counts.by_hand += 1,
                 Verdict::Unproven | Verdict::ExchangeGenerated => counts.unproven += 1,
                 Verdict::Foreign
                 | Verdict::Divergent

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::claim::{ClaimStanding, Claimed};
 use crate::kernel::event::TagCheck;
 use crate::kernel::money::Dec;
-use crate::kernel::order::{ClientId, OrderStatus};
+use crate::kernel::order::{ClientId, OrderStatus, OrderType};
 use crate::kernel::time::Time;
 use crate::kernel::verdict::{Assurance, Difference, Placed, Verdict};
 
@@ -35,6 +36,9 @@ pub struct Order {
     pub open: bool,
     pub cumulative_quantity: Dec,
     pub cumulative_quote: Dec,
+    /// The claim window that took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<Claimed>,
     /// The intent it was matched with has been forgotten: the verdict stands.
     pub(super) kept: bool,
     pub(super) aliases: Vec<ClientId>,
@@ -87,6 +91,7 @@ impl Glimpse {
             open: !self.status.is_terminal(),
             cumulative_quantity: self.cumulative_quantity,
             cumulative_quote: self.cumulative_quote,
+            claimed: None,
             kept: false,
             aliases: Vec::new(),
         }
@@ -99,6 +104,29 @@ impl Order {
         let rest = self.placed.quantity.checked_sub(self.cumulative_quantity).filter(|rest| rest.is_positive());
         let resting = rest.filter(|_| self.open).and_then(|rest| rest.checked_mul(self.placed.price));
         self.cumulative_quote.checked_add(resting.unwrap_or(Dec::ZERO)).unwrap_or(self.cumulative_quote)
+    }
+
+    /// All that it traded and can still trade, in the quote asset; none where its terms do not tell.
+    pub fn possible_money(&self) -> Option<Dec> {
+        let Placed { quantity, quote_quantity, price, stop_price, .. } = self.placed;
+        if !self.open {
+            return Some(self.cumulative_quote);
+        }
+        if quote_quantity.is_positive() {
+            return Some(quote_quantity.max(self.cumulative_quote));
+        }
+        let moves = self.placed.peg.is_some() || self.placed.trailing_delta.is_some();
+        let reference = price.max(stop_price);
+        if moves || self.placed.order_type == OrderType::Market || !reference.is_positive() {
+            return None;
+        }
+        let rest = quantity.checked_sub(self.cumulative_quantity)?.max(Dec::ZERO);
+        rest.checked_mul(reference)?.checked_add(self.cumulative_quote)
+    }
+
+    /// The window whose claim on it holds.
+    pub fn claim(&self) -> Option<&Claimed> {
+        self.claimed.as_ref().filter(|claimed| claimed.standing == ClaimStanding::Holds)
     }
 
     /// Whether its verdict rests on an intent that has been forgotten.

@@ -103,8 +103,20 @@ impl Text {
     }
 }
 
-/// The buttons of a card: only where there is something to stop, and only for the person who paired the chat.
+/// The buttons of a card: only where there is something to stop or to disown, and only for the person who paired the chat.
 pub(super) fn card_keyboard(now: Time, config: &SharedConfig, user: u64, notice: &Notice) -> Option<Keyboard> {
+    let keyboard = |buttons| Keyboard {
+        user,
+        account: notice.account.clone(),
+        incident: Some(notice.incident),
+        revision: notice.revision,
+        expires: expiry(now, CARD_COUNTS),
+        buttons,
+    };
+    if notice.is_claim() {
+        // After its end as well: somebody may see only then what was done in his name.
+        return Some(keyboard(vec![button("Not me", Press::NotMe)]));
+    }
     let grave = notice.priority == Priority::Critical && notice.state != IncidentState::Ended;
     if !grave || !config.stoppable.contains(&notice.account) {
         return None;
@@ -113,14 +125,7 @@ pub(super) fn card_keyboard(now: Time, config: &SharedConfig, user: u64, notice:
     if notice.state == IncidentState::Open {
         buttons.push(button("Acknowledge", Press::Acknowledge));
     }
-    Some(Keyboard {
-        user,
-        account: notice.account.clone(),
-        incident: Some(notice.incident),
-        revision: notice.revision,
-        expires: expiry(now, CARD_COUNTS),
-        buttons,
-    })
+    Some(keyboard(buttons))
 }
 
 fn button(label: &str, press: Press) -> Button {
@@ -227,6 +232,12 @@ impl Shared {
                 (text, Some((chat, message)))
             }
             Press::No => ("Nothing was done.".to_owned(), Some((chat, message))),
+            Press::NotMe => {
+                let command = Command::NotMe { window: incident };
+                let said = self.said(account, command, user, None, chat);
+                effects.push(SharedEffect::Command { incident: None, totp: Totp::Absent, said });
+                ("Not you: the window is over, and its orders are a stranger's.".to_owned(), None)
+            }
         }
     }
 
@@ -332,12 +343,21 @@ impl Shared {
     ) {
         let chat = update.chat;
         let Order { account, command, why } = order;
-        let Some(account) = self.meant(now, chat, account.as_ref(), effects) else { return };
+        let account = match account {
+            // Trading by hand needs nothing that could be stopped.
+            Some(account) if command.is_of_a_claim() => account,
+            account => match self.meant(now, chat, account.as_ref(), effects) {
+                Some(account) => account,
+                None => return,
+            },
+        };
         let totp = update.totp.unwrap_or(Totp::Absent);
         if (command.needs_totp() || totp != Totp::Absent) && self.authority.is_locked(now) {
-            let text =
-                "Too many wrong one-time passwords: none counts here for an hour. On the host: countersign resume";
-            return self.answer(now, chat, text);
+            let text = format!(
+                "Too many wrong one-time passwords: none counts here for an hour. On the host: countersign {}",
+                kind(&command)
+            );
+            return self.answer(now, chat, &text);
         }
         match totp {
             Totp::Absent if command.needs_totp() => {
@@ -366,13 +386,11 @@ impl Shared {
     /// What widens trust is told everywhere, here or by the account itself; what narrows it shows on its card, and is
     /// answered where it was said.
     pub(super) fn commanded(&mut self, now: Time, said: &Said, refused: Option<&str>) {
-        let Said { account, command, by, way: _, why, chat } = said;
+        let Said { account, command, by, way: _, why, chat: _ } = said;
         let account_name = quoted(account.as_str());
         let begun = match (refused, command) {
             (Some(reason), _) => {
-                if let Some(chat) = chat {
-                    self.answer(now, *chat, &format!("Not carried out: {reason}"));
-                }
+                self.answer_said(now, said, &format!("Not carried out: {reason}"));
                 if command.needs_totp() || matches!(command, Command::Approve { .. } | Command::Decline { .. }) {
                     self.report_refused(now, account, command, by, reason);
                 }
@@ -386,6 +404,12 @@ impl Shared {
                     quoted(by)
                 );
                 return self.report(now, &text);
+            }
+            // A claim window's own card tells of it on every channel.
+            (None, Command::Manual { .. }) => return self.answer_said(now, said, "The claim window is open."),
+            (None, Command::EndManual) => return self.answer_said(now, said, "The claim window is over."),
+            (None, Command::NotMe { .. }) => {
+                return self.answer_said(now, said, "The window is over, and its orders are a stranger's.");
             }
             // The account itself has told it on every channel.
             (
@@ -401,9 +425,15 @@ impl Shared {
             (None, Command::Kill) => "The kill",
             (None, Command::DeleteKey { .. }) => "The deletion of a key",
         };
-        let Some(chat) = chat else { return };
         let text = format!("{begun} of {account_name} has begun; the card of its incident shows how far it is.");
-        self.answer(now, *chat, &text);
+        self.answer_said(now, said, &text);
+    }
+
+    /// Where it was said, if that was a chat.
+    fn answer_said(&mut self, now: Time, said: &Said, text: &str) {
+        if let Some(chat) = said.chat {
+            self.answer(now, chat, text);
+        }
     }
 
     fn report_refused(&mut self, now: Time, account: &Account, command: &Command, by: &str, reason: &str) {
@@ -431,6 +461,8 @@ const fn kind(command: &Command) -> &'static str {
         Command::Disarm { .. } => "disarm",
         Command::Arm => "arm",
         Command::Allow { .. } | Command::EndAllowance { .. } => "allow",
+        Command::Manual { .. } | Command::EndManual => "manual",
+        Command::NotMe { .. } => "not-me",
         Command::Approve { .. } => "approve",
         Command::Decline { .. } => "decline",
     }

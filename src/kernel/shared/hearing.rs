@@ -17,6 +17,9 @@ const HELP: &str = "/status: what countersign sees now\n/incidents: what is open
                     /resume ACCOUNT CODE WHY: gives back what a freeze took, with a one-time password\n\
                     /disarm ACCOUNT CODE [2h] WHY, /arm ACCOUNT CODE WHY: whether anything is done by itself\n\
                     /allow ACCOUNT CODE ADDRESS_OR_KEY [30d] WHY\n\
+                    /manual ACCOUNT CODE BTCUSDT BUY 2000USDT 3 30m WHY: orders by hand that are yours\n\
+                    /manual ACCOUNT end: they no longer are\n\
+                    /notme ACCOUNT: somebody else traded in your window\n\
                     /requests, /approve NUMBER [CODE], /decline NUMBER: what waits for another person\n/help: this";
 
 impl Shared {
@@ -83,7 +86,7 @@ impl Shared {
             Command::Freeze { account } => self.ask_typed(now, user, chat, account.as_ref(), false, effects),
             Command::Kill { account } => self.ask_typed(now, user, chat, account.as_ref(), true, effects),
             Command::Order(order) => self.order(now, update, user, order, effects),
-            Command::OrderLike(like) => self.answer(now, chat, &format!("Like this: {like}")),
+            Command::OrderLike(like) => self.answer(now, chat, &like),
             Command::Requests => effects.push(SharedEffect::Show { chat, what: Show::Requests }),
             Command::AcknowledgeWhat => self.answer(now, chat, "Which one? Like this: /ack ACCOUNT INCIDENT"),
             Command::Acknowledge { account, incident } => {

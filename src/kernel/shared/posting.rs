@@ -51,6 +51,11 @@ impl Shared {
         wants
     }
 
+    /// A claim window's card is always a message of its own: a digest has no button *Not me*.
+    fn is_claim(&self, key: &IncidentKey) -> bool {
+        self.cards.get(key).is_some_and(|card| card.notice.is_claim())
+    }
+
     pub(super) fn post_next(&mut self, now: Time, channel: Channel, effect: EffectId) -> Option<Post> {
         if self.lanes.get(&channel)?.attempt.is_some() {
             return None;
@@ -65,11 +70,11 @@ impl Shared {
                     .iter()
                     .filter(ready)
                     .filter_map(|want| match want.what {
-                        Wanted::Card(key, other) if other == debt => Some(key.clone()),
+                        Wanted::Card(key, other) if other == debt && !self.is_claim(key) => Some(key.clone()),
                         Wanted::Card(..) | Wanted::Text(_) => None,
                     })
                     .collect();
-                let folds = matches!(debt, Debt::New | Debt::Reminder) && same.len() > SINGLY_MAX;
+                let folds = matches!(debt, Debt::New | Debt::Reminder) && same.len() > SINGLY_MAX && same.contains(key);
                 let key = key.clone();
                 if folds { self.post_many(channel, debt, &same)? } else { self.post_card(now, channel, &key, debt)? }
             }

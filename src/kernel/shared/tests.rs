@@ -1,6 +1,7 @@
 //! The shared kernel in virtual time, against channels that behave: they answer late, hold, refuse and fall silent.
 
 mod authority;
+mod claims;
 mod hearing;
 mod posting;
 

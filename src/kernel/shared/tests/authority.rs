@@ -7,7 +7,7 @@ fn with_accounts(accounts: &[&str]) -> SharedConfig {
 }
 
 /// Edits happen in place, as Telegram does it.
-fn in_place(post: &Post, _: Time, message: MessageId) -> PostOutcome {
+pub(super) fn in_place(post: &Post, _: Time, message: MessageId) -> PostOutcome {
     let message = match post {
         Post::Telegram(ChatPost { action: ChatAction::Edit { message }, .. }) => *message,
         Post::Telegram(_) | Post::Webhook(_) | Post::Pressed(_) => message,
