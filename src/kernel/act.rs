@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::kernel::event::OrderSnapshot;
-use crate::kernel::order::{OrderId, Symbol};
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Asset, OrderId, Symbol};
+use crate::kernel::report::Balance;
 use crate::kernel::time::Time;
 
 /// Enough of a key's SHA-256 to tell keys apart, and nothing to call the venue with.
@@ -108,6 +110,18 @@ pub enum Act {
     StopBot {
         hook: Box<str>,
     },
+    /// What the account holds, read past the credential that watches.
+    Balances,
+    /// From the sub-account to the master's spot wallet. The venue takes an id once.
+    Transfer {
+        asset: Asset,
+        amount: Dec,
+        id: Box<str>,
+    },
+    /// What became of the transfer with this id.
+    FindTransfer {
+        id: Box<str>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +130,9 @@ pub enum ActOutcome {
     Keys(Vec<KeyRow>),
     Probed([ProbeAnswer; 2]),
     Orders(Vec<OrderSnapshot>),
+    Balances(Vec<Balance>),
+    /// The venue answered that it knows no such thing, so far.
+    NotFound,
     /// The venue, or the hook, says that it was done.
     Done {
         #[serde(default, skip_serializing_if = "str::is_empty")]

@@ -60,9 +60,18 @@ pub struct Stopping {
     /// After this long without an answer to a grave incident the keys are frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freeze_unanswered: Option<Duration>,
+    /// At the end of a kill the sub-account's free money goes to the master.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transfer_to_master: bool,
 }
 
 impl Stopping {
+    /// Whether a kill ends with a transfer.
+    #[must_use]
+    pub fn transfers(&self) -> bool {
+        self.transfer_to_master && self.can_kill()
+    }
+
     /// Whether a key can be made useless from here, and not only by its owner's own hand.
     #[must_use]
     pub fn can_kill(&self) -> bool {

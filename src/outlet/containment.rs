@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, ProbeAnswer};
 use crate::kernel::credential::{CredentialOutcome, CredentialRole};
+use crate::kernel::money::Dec;
+use crate::kernel::order::Asset;
 use crate::kernel::time::Time;
 use crate::outlet::addresses::LastGood;
 use crate::outlet::bot::StopHook;
@@ -38,6 +40,7 @@ const IDLE_WITHIN: Duration = Duration::from_secs(120);
 /// Acts under way at once; more wait for their turn, and keys never for orders.
 const KEY_ACTS: usize = 24;
 const ORDER_ACTS: usize = 8;
+const MONEY_ACTS: usize = 4;
 
 /// What its owner gave it. Whatever is missing, the acts that need it are refused.
 #[derive(Default)]
@@ -49,6 +52,8 @@ pub struct Parts {
     /// The declared keys, without their secrets.
     pub keys: Vec<SecretString>,
     pub hooks: BTreeMap<Box<str>, StopHook>,
+    /// The admin key is to move money as well.
+    pub transfer_to_master: bool,
 }
 
 pub struct ContainmentOutlet {
@@ -61,6 +66,8 @@ pub struct ContainmentOutlet {
     hooks: BTreeMap<Box<str>, StopHook>,
     key_acts: Semaphore,
     order_acts: Semaphore,
+    money_acts: Semaphore,
+    transfer_to_master: bool,
     state: Mutex<State>,
 }
 
@@ -82,6 +89,7 @@ enum Kind {
     Delete,
     Probe,
     Orders,
+    Money,
     Upkeep,
 }
 
@@ -132,6 +140,8 @@ impl ContainmentOutlet {
             hooks: parts.hooks,
             key_acts: Semaphore::new(KEY_ACTS),
             order_acts: Semaphore::new(ORDER_ACTS),
+            money_acts: Semaphore::new(MONEY_ACTS),
+            transfer_to_master: parts.transfer_to_master,
             state: Mutex::default(),
         }
     }
@@ -140,6 +150,7 @@ impl ContainmentOutlet {
         let turn = match act {
             Act::ListKeys | Act::SetRights { .. } | Act::DeleteKey { .. } | Act::Probe { .. } => Some(&self.key_acts),
             Act::OpenOrders | Act::CancelOrder { .. } => Some(&self.order_acts),
+            Act::Balances | Act::Transfer { .. } | Act::FindTransfer { .. } => Some(&self.money_acts),
             Act::StopBot { .. } => None,
         };
         let _turn = match turn {
@@ -161,6 +172,12 @@ impl ContainmentOutlet {
                 let body = self.granted(Kind::Orders, &Call::cancel_order(symbol, *order_id), clock).await;
                 body.and_then(|body| act::cancelled(&body, *order_id).map_err(unreadable))
             }
+            Act::Balances => {
+                let body = self.granted(Kind::Money, &Call::balances(), clock).await;
+                body.and_then(|body| act::balances(&body).map_err(unreadable))
+            }
+            Act::Transfer { asset, amount, id } => self.transfer(asset, *amount, id, clock).await,
+            Act::FindTransfer { id } => self.find_transfer(id, clock).await,
             Act::StopBot { hook } => match self.hooks.get(hook) {
                 Some(stop) => Ok(stop.stop(hook, &self.http, clock()).await),
                 None => Err(not_sent(&format!("no way to stop the bot is called {hook:?}"))),
@@ -213,10 +230,15 @@ impl ContainmentOutlet {
             Ok(told) => told,
             Err(reason) => return CredentialOutcome::Unknown { reason: reason.into() },
         };
+        // It moves no money without this right, and freezes and deletes all the same.
+        let no_transfer = restrictions::check_transfer(&told).filter(|_| self.transfer_to_master);
         match restrictions::check(role, &told) {
             Ok(()) => {
                 self.state().refused.remove(&role);
-                CredentialOutcome::Fine
+                match no_transfer.filter(|_| role == CredentialRole::Admin) {
+                    Some(fault) => CredentialOutcome::Wrong { faults: vec![fault] },
+                    None => CredentialOutcome::Fine,
+                }
             }
             Err(faults) => {
                 let told: Vec<String> =
@@ -303,6 +325,23 @@ impl ContainmentOutlet {
         Ok(ActOutcome::Probed(answers))
     }
 
+    async fn transfer(
+        &self,
+        asset: &Asset,
+        amount: Dec,
+        id: &str,
+        clock: &(impl Fn() -> Time + Sync),
+    ) -> Result<ActOutcome, ActOutcome> {
+        let call = Call::transfer(self.sub_account()?, asset, amount, id);
+        let body = self.granted(Kind::Money, &call, clock).await?;
+        act::transferred(&body, id).map_err(unreadable)
+    }
+
+    async fn find_transfer(&self, id: &str, clock: &(impl Fn() -> Time + Sync)) -> Result<ActOutcome, ActOutcome> {
+        let body = self.granted(Kind::Money, &Call::find_transfer(self.sub_account()?, id), clock).await?;
+        act::found_transfer(&body, id).map_err(unreadable)
+    }
+
     fn sub_account(&self) -> Result<&str, ActOutcome> {
         self.sub_account.as_deref().ok_or_else(|| {
             not_sent("no sub-account is configured, and no API changes a key of one's own account; a person must")
@@ -340,8 +379,10 @@ impl ContainmentOutlet {
             return Err(not_sent(&reason));
         }
         let credential = credential.ok_or_else(|| match kind {
-            Kind::Orders => not_sent("no key to cancel with is configured ([containment] cancel_key, cancel_secret)"),
-            Kind::List | Kind::Rights | Kind::Delete | Kind::Probe | Kind::Upkeep => {
+            Kind::Orders | Kind::Money if call.by == By::Cancel => {
+                not_sent("no key to cancel with is configured ([containment] cancel_key, cancel_secret)")
+            }
+            Kind::List | Kind::Rights | Kind::Delete | Kind::Probe | Kind::Orders | Kind::Money | Kind::Upkeep => {
                 not_sent("no key of the master is configured ([containment] admin_key, admin_secret)")
             }
         })?;
@@ -429,7 +470,7 @@ impl ContainmentOutlet {
         if call.weight == 0 {
             return Ok(());
         }
-        let share = if kind == Kind::Orders { Share::Orders } else { Share::Keys };
+        let share = if matches!(kind, Kind::Orders | Kind::Money) { Share::Orders } else { Share::Keys };
         let paid = state.weight.spend(now, call.weight, share);
         paid.map_err(|held| ActOutcome::Held { until: held.until, reason: held.reason.into() })
     }
@@ -487,8 +528,11 @@ fn words(outcome: &ActOutcome) -> String {
         ActOutcome::Refused { code: 0, reason } | ActOutcome::Unknown { reason } => reason.to_string(),
         ActOutcome::Refused { code, reason } => format!("refused with code {code}: {reason}"),
         ActOutcome::Held { until, reason } => format!("held back until {until} UTC: {reason}"),
-        ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
-            "an answer of another kind".to_owned()
-        }
+        ActOutcome::Keys(_)
+        | ActOutcome::Probed(_)
+        | ActOutcome::Orders(_)
+        | ActOutcome::Balances(_)
+        | ActOutcome::NotFound
+        | ActOutcome::Done { .. } => "an answer of another kind".to_owned(),
     }
 }

@@ -27,6 +27,7 @@ fn may_stop(declared: &mut Declared) {
         hooks: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
+        transfer_to_master: false,
     });
 }
 
@@ -78,6 +79,7 @@ impl Venue {
                 done
             }
             Act::StopBot { .. } => unreachable!("no way to stop the bot was declared"),
+            Act::Balances | Act::Transfer { .. } | Act::FindTransfer { .. } => unreachable!("no transfer was declared"),
         }
     }
 }

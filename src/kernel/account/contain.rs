@@ -23,6 +23,8 @@ use crate::kernel::verdict::Verdict;
 const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// What a containment wants at once, and cannot have at once, it gets no sooner: an event is a row.
 const POLL_GAP: Duration = Duration::from_millis(100);
+/// An unfamiliar log-in this long before a kill, or later, keeps the money from the master.
+const LOGIN_COUNTS_FOR: Duration = Duration::from_secs(86_400);
 /// Shown on the card; all of them stand in `countersign containment`.
 const LINES_ON_CARD: usize = 12;
 
@@ -75,6 +77,9 @@ pub struct Stop {
     list_look: Option<EffectId>,
     #[serde(default)]
     pub(super) alone: Alone,
+    /// The last log-in from a network that is not familiar: when, and as it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    login: Option<(Time, Box<str>)>,
 }
 
 impl Stop {
@@ -84,6 +89,18 @@ impl Stop {
             && self.looks.is_empty()
             && self.totp_step == 0
             && self.alone == Alone::default()
+            && self.login.is_none()
+    }
+}
+
+impl Stop {
+    /// A log-in shortly before a theft, or after it, is a sign that the thief has more than a key.
+    fn doubt_login(&self, now: Time, containment: &mut Containment) {
+        if let Some((at, what)) = &self.login
+            && containment.started_at <= *at + LOGIN_COUNTS_FOR
+        {
+            containment.doubt_master(now, what);
+        }
     }
 }
 
@@ -97,7 +114,25 @@ impl Kernel {
     pub fn preview(&self, aim: Aim) -> Result<Progress, String> {
         let stopping = self.may_stop()?;
         let asked = Asked { aim, by: "nobody yet".into(), incident: None };
-        Ok(Containment::new(self.now(), asked, stopping, &self.state.stop.alive).progress())
+        let mut containment = Containment::new(self.now(), asked, stopping, &self.state.stop.alive);
+        self.state.stop.doubt_login(self.now(), &mut containment);
+        Ok(containment.progress())
+    }
+
+    /// The exchange says that an unfamiliar address was in the account.
+    pub(super) fn logged_in(&mut self, at: Time, what: &str) {
+        let now = self.now();
+        if self.declared.stopping.as_ref().is_none_or(|stopping| !stopping.transfers()) {
+            return;
+        }
+        let stop = &mut self.state.stop;
+        if stop.login.as_ref().is_none_or(|(before, _)| *before < at) {
+            stop.login = Some((at, what.into()));
+        }
+        if let Some(mut containment) = stop.containment.take() {
+            stop.doubt_login(now, &mut containment);
+            stop.containment = Some(containment);
+        }
     }
 
     fn may_stop(&self) -> Result<&Stopping, String> {
@@ -204,7 +239,8 @@ impl Kernel {
                 known.take_up(now, asked, &stopping);
             }
             (_, Aim::Freeze | Aim::Kill) => {
-                let containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
+                let mut containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
+                self.state.stop.doubt_login(now, &mut containment);
                 self.state.stop.containment = Some(Box::new(containment));
                 self.state.stop.incident = None;
             }

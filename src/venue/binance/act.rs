@@ -10,7 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::kernel::act::{ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
 use crate::kernel::event::{ReadOutcome, ReadRequest};
-use crate::kernel::order::{OrderId, Symbol};
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Asset, OrderId, Symbol};
 use crate::kernel::time::Time;
 use crate::venue::binance::json::{self, Fields, Kept};
 use crate::venue::binance::sign::{ApiCredential, percent_encoded, rest_query};
@@ -21,6 +22,7 @@ use crate::venue::budget;
 const PAGE_SIZE: usize = 100;
 /// The venue allows 30 keys a sub-account; a list that claims more than this is not believed.
 pub const KEYS_MAX: usize = 1_000;
+const TRANSFERS: &str = "/sapi/v1/sub-account/universalTransfer";
 pub const CLOCK_REFUSED: i64 = -1021;
 const REASON_CHARS_MAX: usize = 200;
 
@@ -87,6 +89,32 @@ impl Call {
     pub fn cancel_order(symbol: &Symbol, order_id: OrderId) -> Self {
         let params = vec![("symbol", symbol.to_string()), ("orderId", order_id.to_string())];
         Self { method: Method::Delete, path: "/api/v3/order", params, weight: 1, by: By::Cancel }
+    }
+
+    pub fn balances() -> Self {
+        let params = vec![("omitZeroBalances", "true".to_owned())];
+        Self { method: Method::Get, path: "/api/v3/account", params, weight: 20, by: By::Cancel }
+    }
+
+    /// Without `toEmail` it goes to the master; the key needs the right to transfer internally. By the venue's page
+    /// (sub_account/asset-management/Universal-Transfer) `clientTranId` may not be repeated.
+    pub fn transfer(sub_account: &str, asset: &Asset, amount: Dec, id: &str) -> Self {
+        let params = vec![
+            ("fromEmail", sub_account.to_owned()),
+            ("fromAccountType", "SPOT".to_owned()),
+            ("toAccountType", "SPOT".to_owned()),
+            ("clientTranId", id.to_owned()),
+            ("asset", asset.to_string()),
+            ("amount", amount.to_string()),
+        ];
+        Self { method: Method::Post, path: TRANSFERS, params, weight: 0, by: By::Admin }
+    }
+
+    /// By the venue's page (sub_account/asset-management/Query-Universal-Transfer-History) one side only may be named, and
+    /// without times the last seven days are looked through.
+    pub fn find_transfer(sub_account: &str, id: &str) -> Self {
+        let params = vec![("fromEmail", sub_account.to_owned()), ("clientTranId", id.to_owned())];
+        Self { method: Method::Get, path: TRANSFERS, params, weight: 0, by: By::Admin }
     }
 
     /// What the key that signs may do.
@@ -314,6 +342,43 @@ pub fn open_orders(body: &str) -> Result<ActOutcome, Kept> {
         ReadOutcome::Balances(_) | ReadOutcome::Order(_) | ReadOutcome::NotFound | ReadOutcome::Unknown { .. } => {
             Err(Kept::new("the answer is of another kind"))
         }
+    }
+}
+
+pub fn balances(body: &str) -> Result<ActOutcome, Kept> {
+    match snapshot::outcome(&ReadRequest::Balances, body)? {
+        ReadOutcome::Balances(balances) => Ok(ActOutcome::Balances(balances)),
+        ReadOutcome::OpenOrders(_) | ReadOutcome::Order(_) | ReadOutcome::NotFound | ReadOutcome::Unknown { .. } => {
+            Err(Kept::new("the answer is of another kind"))
+        }
+    }
+}
+
+/// The body of a granted transfer: the venue's number of it.
+pub fn transferred(body: &str, id: &str) -> Result<ActOutcome, Kept> {
+    let answer = json::parse(body)?;
+    let answer = answer.object("the answer")?;
+    if answer.text_if_any("clientTranId")?.is_some_and(|shown| shown != id) {
+        return Err(Kept::new("the answer is about another transfer"));
+    }
+    Ok(ActOutcome::Done { proof: format!("number {}", answer.int("tranId")?).into() })
+}
+
+/// The body of a granted look for one transfer. Of the words of its state the venue's page shows SUCCESS alone.
+pub fn found_transfer(body: &str, id: &str) -> Result<ActOutcome, Kept> {
+    let answer = json::parse(body)?;
+    let rows = answer.object("the answer")?.list("result")?;
+    let [row] = rows else {
+        let why = format_args!("{} transfers are shown where one was asked for", rows.len());
+        return if rows.is_empty() { Ok(ActOutcome::NotFound) } else { Err(Kept::new(why)) };
+    };
+    let row = row.object("a transfer")?;
+    if row.text("clientTranId")? != id {
+        return Err(Kept::new("another transfer is shown than the one that was asked for"));
+    }
+    match row.text("status")? {
+        "SUCCESS" => Ok(ActOutcome::Done { proof: "SUCCESS".into() }),
+        other => Err(Kept::new(format_args!("the transfer is shown as {other:.40}"))),
     }
 }
 

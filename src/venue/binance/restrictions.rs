@@ -14,6 +14,7 @@ pub struct Restrictions {
 
 const READING: &str = "enableReading";
 const WITHDRAWALS: &str = "enableWithdrawals";
+const INTERNAL_TRANSFER: &str = "enableInternalTransfer";
 const SPOT: &str = "enableSpotAndMarginTrading";
 
 /// The rights to trade beside spot, and how the venue's page names them.
@@ -26,10 +27,8 @@ const OTHER_TRADING: [(&str, &str); 5] = [
 ];
 
 /// The rights to move money inside the venue.
-const TRANSFERS: [(&str, &str); 2] = [
-    ("permitsUniversalTransfer", "Permits Universal Transfer"),
-    ("enableInternalTransfer", "Enable Internal Transfer"),
-];
+const TRANSFERS: [(&str, &str); 2] =
+    [("permitsUniversalTransfer", "Permits Universal Transfer"), (INTERNAL_TRANSFER, "Enable Internal Transfer")];
 
 /// Rights of a name that nobody knows, told one by one; there are never that many.
 const UNKNOWN_TOLD_MAX: usize = 8;
@@ -70,7 +69,11 @@ pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Ve
     let mut faults = Vec::new();
     let mut fault = |is_one: bool, fault: &str, step: &str| {
         if is_one {
-            faults.push(CredentialFault { fault: format!("the {role} key {fault}").into(), step: step.into() });
+            faults.push(CredentialFault {
+                fault: format!("the {role} key {fault}").into(),
+                step: step.into(),
+                is_used: false,
+            });
         }
     };
     fault(!may(READING), "may not read", "tick \"Enable Reading\" in the exchange's API management");
@@ -101,6 +104,16 @@ pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Ve
         fault(true, &told, "untick it in the exchange's API management, or see whether a newer version knows it");
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Whether an admin key may move money from the sub-account to the master.
+pub fn check_transfer(restrictions: &Restrictions) -> Option<CredentialFault> {
+    let may = restrictions.granted.iter().any(|granted| **granted == *INTERNAL_TRANSFER);
+    (!may).then(|| CredentialFault {
+        fault: "the admin key may not move the money to the master (transfer_to_master)".into(),
+        step: "tick \"Enable Internal Transfer\", or remove transfer_to_master; a kill works without".into(),
+        is_used: true,
+    })
 }
 
 #[cfg(test)]
