@@ -15,6 +15,8 @@ mod crash;
 mod faults;
 #[path = "stopping/memory.rs"]
 mod memory;
+#[path = "stopping/money.rs"]
+mod money;
 #[path = "stopping/stranger.rs"]
 mod stranger;
 mod support;

@@ -554,7 +554,7 @@ impl Containment {
         // Two reads prove it, and the first of them shows since when.
         self.orders_gone_at = self.orders.gone_at.and(self.orders.clean_since);
         let Some(end) = self.reached() else { return };
-        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.ended_at.is_none()) {
+        if let Some(sweep) = &mut self.sweep {
             sweep.settle(now);
             if sweep.ended_at.is_none() {
                 return;

@@ -13,6 +13,7 @@ mod capacity;
 mod packs;
 mod exceptions;
 mod stopping;
+mod money;
 mod credentials;
 mod drill;
 mod any_order;

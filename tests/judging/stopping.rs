@@ -10,7 +10,9 @@ use countersign::kernel::event::{
     Answer, Event, Fault, Issuer, OrderSnapshot, ReadOutcome, ReadRequest, TagCheck, Ticket,
 };
 use countersign::kernel::incident::{IncidentState, Priority};
-use countersign::kernel::order::OrderStatus;
+use countersign::kernel::money::Dec;
+use countersign::kernel::order::{Asset, OrderStatus};
+use countersign::kernel::report::Balance;
 use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
 use countersign::kernel::time::Time;
 
@@ -18,7 +20,7 @@ use crate::desk::{Desk, check, failed};
 
 const TRADES: KeyRights = KeyRights { trade: true, ..KeyRights::NONE };
 
-fn may_stop(declared: &mut Declared) {
+pub fn may_stop(declared: &mut Declared) {
     let key = |name: &str, role| DeclaredKey { name: name.into(), print: KeyPrint::of(name), role };
     declared.stopping = Some(Stopping {
         mode: Mode::Ask,
@@ -32,10 +34,11 @@ fn may_stop(declared: &mut Declared) {
 }
 
 /// The venue's side: the bot's key until it is deleted, and the orders that a read would show.
-struct Venue {
+pub struct Venue {
     bot_key: Option<KeyRights>,
     open: Vec<OrderSnapshot>,
-    done: Vec<String>,
+    pub free: Vec<(&'static str, Dec)>,
+    pub done: Vec<String>,
 }
 
 impl Venue {
@@ -79,20 +82,34 @@ impl Venue {
                 done
             }
             Act::StopBot { .. } => unreachable!("no way to stop the bot was declared"),
-            Act::Balances | Act::Transfer { .. } | Act::FindTransfer { .. } => unreachable!("no transfer was declared"),
+            Act::Balances => {
+                let rows = self.free.iter().map(|(asset, free)| (Asset::new(asset), *free));
+                let rows = rows.map(|(asset, free)| Balance { asset, free, locked: Dec::ZERO });
+                ActOutcome::Balances(rows.collect())
+            }
+            Act::Transfer { asset, amount, .. } => {
+                self.free.retain(|(held, _)| *asset != Asset::new(held));
+                self.done.push(format!("moved {amount} {asset}"));
+                done
+            }
+            Act::FindTransfer { .. } => unreachable!("every transfer was answered"),
         }
     }
 }
 
-struct Stage {
-    desk: Desk,
-    venue: Venue,
+pub struct Stage {
+    pub desk: Desk,
+    pub venue: Venue,
 }
 
 impl Stage {
     /// A bot's order and a stranger's rest on the book.
     fn new() -> Self {
-        let mut desk = Desk::open_with(may_stop);
+        Self::with(may_stop)
+    }
+
+    pub fn with(change: impl FnOnce(&mut Declared)) -> Self {
+        let mut desk = Desk::open_with(change);
         let own = desk.order(2, "own");
         desk.say(own.place());
         desk.show(own.placed());
@@ -101,16 +118,16 @@ impl Stage {
         desk.pass();
         check(&desk, "order 2: matched B\n order 3: foreign\n foreign_order orders=1 USDT=600");
         let open = vec![own.read(OrderStatus::New), thief.read(OrderStatus::New)];
-        Self { desk, venue: Venue { bot_key: Some(TRADES), open, done: Vec::new() } }
+        Self { desk, venue: Venue { bot_key: Some(TRADES), open, free: Vec::new(), done: Vec::new() } }
     }
 
-    fn command(&mut self, command: Command, totp: Totp) -> Answer {
+    pub fn command(&mut self, command: Command, totp: Totp) -> Answer {
         let ticket = Ticket(self.desk.answers.len() as u64);
         self.desk.event(Event::Command { ticket, by: "owner".into(), incident: None, command, totp });
         self.desk.answers.pop().expect("a command is answered")
     }
 
-    fn run(&mut self, ms: u64) {
+    pub fn run(&mut self, ms: u64) {
         let until = self.desk.now + Duration::from_millis(ms);
         while self.desk.now < until {
             while let Some((effect, act)) = self.desk.acts.pop_front() {
@@ -121,7 +138,7 @@ impl Stage {
         }
     }
 
-    fn word(&self) -> String {
+    pub fn word(&self) -> String {
         self.desk.kernel.progress().map_or_else(String::new, |progress| progress.word.to_string())
     }
 }
@@ -323,8 +340,10 @@ fn tags_that_all_turn_bad_ask_and_do_not_kill() {
 
 #[test]
 fn a_kill_is_bounded_by_a_cooldown_and_a_freeze_is_not() {
-    let mut stage =
-        Stage { desk: acting(|_| {}), venue: Venue { bot_key: Some(TRADES), open: Vec::new(), done: Vec::new() } };
+    let mut stage = Stage {
+        desk: acting(|_| {}),
+        venue: Venue { bot_key: Some(TRADES), open: Vec::new(), free: Vec::new(), done: Vec::new() },
+    };
     theft(&mut stage.desk);
     let found = stage.desk.order(3, "thief").found(OrderStatus::Filled);
     stage.desk.answer(found);

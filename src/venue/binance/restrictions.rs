@@ -173,6 +173,13 @@ mod tests {
     }
 
     #[test]
+    fn money_is_moved_with_the_right_to_transfer_internally() {
+        let fault = |granted: &[&str]| check_transfer(&told(true, granted));
+        assert_eq!(fault(&[READING, SPOT, INTERNAL_TRANSFER]), None);
+        assert!(fault(&[READING, SPOT, "permitsUniversalTransfer"]).is_some_and(|fault| fault.is_used));
+    }
+
+    #[test]
     fn what_the_venue_added_is_told_and_what_it_left_out_is_not_guessed() {
         let body = r#"{"ipRestrict":true,"enableReading":true,"enableWithdrawals":false,
             "enableSpotAndMarginTrading":false,"enableTeleport":false,"tradingAuthorityExpirationTime":1}"#;
