@@ -398,7 +398,7 @@ fn a_master_sweeps_its_sub_account() {
     assert_eq!((&shown["totalCount"], &row["status"], &row["tranId"]), (&json!(1), &json!("SUCCESS"), &json!(1)));
     assert_eq!(
         (&row["asset"], &row["amount"], &row["fromEmail"]),
-        (&json!("USDT"), &json!("99950.00000000"), &json!(EMAIL))
+        (&json!("USDT"), &json!("99950.00000000"), &json!("main+bot@example.com"))
     );
     for none in [format!("fromEmail={EMAIL}&clientTranId=sweep-2"), format!("toEmail={EMAIL}"), String::new()] {
         assert_eq!(desk.ask(&admin, "GET", TRANSFER, &none)["totalCount"], json!(0), "{none}");
