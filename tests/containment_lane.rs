@@ -152,6 +152,8 @@ fn word(outcome: &ActOutcome) -> String {
         ActOutcome::Orders(orders) => format!("{} orders", orders.len()),
         ActOutcome::Balances(balances) => format!("{} balances", balances.len()),
         ActOutcome::NotFound => "not found".to_owned(),
+        ActOutcome::Quote(quote) => format!("{} bids", quote.bids.len()),
+        ActOutcome::Sold { executed, .. } => format!("sold {executed}"),
         ActOutcome::Done { .. } => "done".to_owned(),
         ActOutcome::Refused { code, .. } => format!("refused {code}"),
         ActOutcome::Held { .. } => "held".to_owned(),

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::kernel::event::OrderSnapshot;
 use crate::kernel::money::Dec;
-use crate::kernel::order::{Asset, OrderId, Symbol};
+use crate::kernel::order::{Asset, ClientId, OrderId, Symbol};
 use crate::kernel::report::Balance;
 use crate::kernel::time::Time;
 
@@ -122,6 +122,22 @@ pub enum Act {
     FindTransfer {
         id: Box<str>,
     },
+    /// What a market takes, and what is bid there now.
+    Quote {
+        symbol: Symbol,
+    },
+    /// A limit order that fills at once as far as it can, and rests nowhere.
+    Sell {
+        symbol: Symbol,
+        quantity: Dec,
+        price: Dec,
+        id: ClientId,
+    },
+    /// What became of the order with this id.
+    FindOrder {
+        symbol: Symbol,
+        id: ClientId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +147,12 @@ pub enum ActOutcome {
     Probed([ProbeAnswer; 2]),
     Orders(Vec<OrderSnapshot>),
     Balances(Vec<Balance>),
+    Quote(Box<Quote>),
+    /// The order has ended: so much was sold, for so much.
+    Sold {
+        executed: Dec,
+        received: Dec,
+    },
     /// The venue answered that it knows no such thing, so far.
     NotFound,
     /// The venue, or the hook, says that it was done.
@@ -152,6 +174,23 @@ pub enum ActOutcome {
     Unknown {
         reason: Box<str>,
     },
+}
+
+/// A market as it stands, and the steps of its numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    pub base: Asset,
+    pub quote: Asset,
+    pub trading: bool,
+    pub tick: Dec,
+    pub step: Dec,
+    pub quantity_least: Dec,
+    pub quantity_most: Dec,
+    pub notional_least: Dec,
+    /// Of the trades of the last minutes.
+    pub average: Dec,
+    /// Price and quantity of the best of them.
+    pub bids: Vec<(Dec, Dec)>,
 }
 
 /// How the venue answered a call that was made with a key and without its secret.

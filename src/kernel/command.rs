@@ -4,6 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::act::KeyPrint;
+use crate::kernel::money::Dec;
+use crate::kernel::order::Asset;
+use crate::kernel::time::Time;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -16,15 +19,20 @@ pub enum Command {
     DeleteKey { key: KeyPrint },
     /// Gives back what a freeze took.
     Resume,
+    /// Reads what selling everything for this asset would come to, and shows it. `within` is the part of the price that may
+    /// be lost.
+    PlanFlatten { to: Asset, within: Dec },
+    /// Sells exactly what the plan that was asked for then shows.
+    Flatten { plan: Time },
 }
 
 impl Command {
-    /// Whatever widens trust needs a one-time password.
+    /// Whatever widens trust, or trades, needs a one-time password.
     #[must_use]
     pub const fn needs_totp(&self) -> bool {
         match self {
-            Self::Freeze | Self::Kill | Self::DeleteKey { .. } => false,
-            Self::Resume => true,
+            Self::Freeze | Self::Kill | Self::DeleteKey { .. } | Self::PlanFlatten { .. } => false,
+            Self::Resume | Self::Flatten { .. } => true,
         }
     }
 }

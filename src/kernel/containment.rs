@@ -299,6 +299,8 @@ impl Containment {
                     hook.tries.sent();
                 }
             }
+            // Of a sale, and never asked for here.
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => {}
             Act::Balances => self.with_sweep(|sweep, _| sweep.read.sent()),
             Act::Transfer { id, .. } | Act::FindTransfer { id } => {
                 self.with_sweep(|sweep, started_at| sweep.sent(started_at, id));
@@ -361,6 +363,7 @@ impl Containment {
             Act::OpenOrders => self.orders.read(now, outcome, shown, self.blocked_at, self.quiet),
             Act::CancelOrder { symbol, order_id } => self.orders.cancelled(now, &(symbol.clone(), *order_id), outcome),
             Act::StopBot { hook } => self.hook_ended(now, hook, outcome),
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => None,
             Act::Balances => {
                 self.with_sweep(|sweep, _| sweep.read(now, outcome));
                 None
@@ -396,6 +399,8 @@ impl Containment {
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
             | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
             | ActOutcome::Done { .. } => {
                 return self.list.tries.failed(now, "the answer was of another kind");
             }
@@ -484,7 +489,9 @@ impl Containment {
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
-            | ActOutcome::NotFound => {
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. } => {
                 hook.tries.failed(now, "the answer was of another kind");
                 None
             }

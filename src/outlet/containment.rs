@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, ProbeAnswer};
 use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::money::Dec;
-use crate::kernel::order::Asset;
+use crate::kernel::order::{Asset, Symbol};
 use crate::kernel::time::Time;
 use crate::outlet::addresses::LastGood;
 use crate::outlet::bot::StopHook;
@@ -25,7 +25,7 @@ use crate::outlet::exchange::{body_of, causes};
 use crate::tls::{TlsError, http_client_builder};
 use crate::venue::binance::act::{self, By, CLOCK_REFUSED, Call, Ending, KEYS_MAX, KeyList, Method, Reply, ShownKey};
 use crate::venue::binance::restrictions::{self, Restrictions};
-use crate::venue::binance::{ApiCredential, Kept, snapshot};
+use crate::venue::binance::{ApiCredential, Kept, quote, snapshot};
 use crate::venue::budget::{Budget, Share};
 use crate::venue::server_time::ServerTime;
 
@@ -150,7 +150,12 @@ impl ContainmentOutlet {
         let turn = match act {
             Act::ListKeys | Act::SetRights { .. } | Act::DeleteKey { .. } | Act::Probe { .. } => Some(&self.key_acts),
             Act::OpenOrders | Act::CancelOrder { .. } => Some(&self.order_acts),
-            Act::Balances | Act::Transfer { .. } | Act::FindTransfer { .. } => Some(&self.money_acts),
+            Act::Balances
+            | Act::Transfer { .. }
+            | Act::FindTransfer { .. }
+            | Act::Quote { .. }
+            | Act::Sell { .. }
+            | Act::FindOrder { .. } => Some(&self.money_acts),
             Act::StopBot { .. } => None,
         };
         let _turn = match turn {
@@ -178,6 +183,17 @@ impl ContainmentOutlet {
             }
             Act::Transfer { asset, amount, id } => self.transfer(asset, *amount, id, clock).await,
             Act::FindTransfer { id } => self.find_transfer(id, clock).await,
+            Act::Quote { symbol } => self.quote(symbol, clock).await,
+            Act::Sell { symbol, quantity, price, id } => {
+                let body = self.granted(Kind::Money, &Call::sell(symbol, *quantity, *price, id), clock).await;
+                body.and_then(|body| quote::sold(&body, id).map_err(unreadable))
+            }
+            Act::FindOrder { symbol, id } => {
+                match self.granted(Kind::Money, &Call::find_order(symbol, id), clock).await {
+                    Err(ActOutcome::Refused { code: act::NO_SUCH_ORDER, .. }) => Ok(ActOutcome::NotFound),
+                    body => body.and_then(|body| quote::sold(&body, id).map_err(unreadable)),
+                }
+            }
             Act::StopBot { hook } => match self.hooks.get(hook) {
                 Some(stop) => Ok(stop.stop(hook, &self.http, clock()).await),
                 None => Err(not_sent(&format!("no way to stop the bot is called {hook:?}"))),
@@ -342,6 +358,14 @@ impl ContainmentOutlet {
         act::found_transfer(&body, id).map_err(unreadable)
     }
 
+    async fn quote(&self, symbol: &Symbol, clock: &(impl Fn() -> Time + Sync)) -> Result<ActOutcome, ActOutcome> {
+        let calls = Call::quote(symbol);
+        let [info, average, depth] = calls.each_ref().map(|call| self.ask(Kind::Money, call, With::Nothing, clock));
+        let (info, average, depth) = tokio::join!(info, average, depth);
+        let (info, average, depth) = (body(info?)?, body(average?)?, body(depth?)?);
+        quote::quote(symbol, &info, &average, &depth).map_err(unreadable)
+    }
+
     fn sub_account(&self) -> Result<&str, ActOutcome> {
         self.sub_account.as_deref().ok_or_else(|| {
             not_sent("no sub-account is configured, and no API changes a key of one's own account; a person must")
@@ -430,7 +454,7 @@ impl ContainmentOutlet {
             With::Signed(credential) => (call.signed(credential, at), Some(credential.api_key())),
             With::Unsigned(key) if call.is_signed() => (call.missigned(at), Some(key.expose_secret())),
             With::Unsigned(key) => (String::new(), Some(key.expose_secret())),
-            With::Nothing => (String::new(), None),
+            With::Nothing => (call.open_query(), None),
         };
         let url = format!("{}{}{}{query}", self.rest_url, call.path, if query.is_empty() { "" } else { "?" });
         let mut request = match call.method {
@@ -533,6 +557,8 @@ fn words(outcome: &ActOutcome) -> String {
         | ActOutcome::Orders(_)
         | ActOutcome::Balances(_)
         | ActOutcome::NotFound
+        | ActOutcome::Quote(_)
+        | ActOutcome::Sold { .. }
         | ActOutcome::Done { .. } => "an answer of another kind".to_owned(),
     }
 }

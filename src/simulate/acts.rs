@@ -85,8 +85,15 @@ impl World {
             | Act::DeleteKey { .. }
             | Act::CancelOrder { .. }
             | Act::StopBot { .. }
-            | Act::Transfer { .. } => true,
-            Act::ListKeys | Act::Probe { .. } | Act::OpenOrders | Act::Balances | Act::FindTransfer { .. } => false,
+            | Act::Transfer { .. }
+            | Act::Sell { .. } => true,
+            Act::ListKeys
+            | Act::Probe { .. }
+            | Act::OpenOrders
+            | Act::Balances
+            | Act::FindTransfer { .. }
+            | Act::Quote { .. }
+            | Act::FindOrder { .. } => false,
         };
         if changes && process.acts.under_way.values().any(|other| *other == act) {
             self.witness.fail(&format!("{act:?} was asked for while it was under way"));
@@ -152,6 +159,7 @@ impl World {
                 let body = self.granted(&Call::find_transfer(&self.means.sub_account, id))?;
                 act::found_transfer(&body, id).map_err(unreadable)
             }
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => Err(refused("nobody sells here")),
             Act::StopBot { .. } => Err(refused("no way to stop the bot is declared here")),
         }
     }

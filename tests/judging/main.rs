@@ -14,6 +14,7 @@ mod packs;
 mod exceptions;
 mod stopping;
 mod money;
+mod flatten;
 mod credentials;
 mod drill;
 mod any_order;

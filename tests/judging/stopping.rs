@@ -81,6 +81,9 @@ impl Venue {
                 self.done.push(format!("cancelled {order_id}"));
                 done
             }
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => {
+                panic!("nothing is ever sold by itself: {act:?}")
+            }
             Act::StopBot { .. } => unreachable!("no way to stop the bot was declared"),
             Act::Balances => {
                 let rows = self.free.iter().map(|(asset, free)| (Asset::new(asset), *free));

@@ -12,6 +12,7 @@ use crate::kernel::blotter::OrderKey;
 use crate::kernel::command::{Command, Totp};
 use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
 use crate::kernel::event::{Answer, Effect, EffectId, Ticket};
+use crate::kernel::flatten::Flatten;
 use crate::kernel::incident::{Contained, IncidentId, Priority};
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
@@ -80,6 +81,9 @@ pub struct Stop {
     /// The last log-in from a network that is not familiar: when, and as it is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     login: Option<(Time, Box<str>)>,
+    /// What is sold at its owner's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) flatten: Option<Box<Flatten>>,
 }
 
 impl Stop {
@@ -90,6 +94,7 @@ impl Stop {
             && self.totp_step == 0
             && self.alone == Alone::default()
             && self.login.is_none()
+            && self.flatten.is_none()
     }
 }
 
@@ -135,7 +140,7 @@ impl Kernel {
         }
     }
 
-    fn may_stop(&self) -> Result<&Stopping, String> {
+    pub(super) fn may_stop(&self) -> Result<&Stopping, String> {
         match &self.declared.stopping {
             Some(stopping) if stopping.mode != Mode::Watch => Ok(stopping),
             Some(_) | None => Err(BY_HAND.to_owned()),
@@ -179,6 +184,8 @@ impl Kernel {
             Command::Kill => self.contain(Aim::Kill, by, incident),
             Command::DeleteKey { key } => self.delete_key(key, by),
             Command::Resume => self.contain(Aim::Release, by, incident),
+            Command::PlanFlatten { to, within } => self.plan_flatten(to, *within, by),
+            Command::Flatten { plan } => self.flatten_now(*plan, by),
         });
         let answer = match done {
             Ok(()) => Answer::Done,
@@ -307,7 +314,7 @@ impl Kernel {
         self.set_timer(LOOK_EVERY, Timer::LookAtKeys);
     }
 
-    fn act(&mut self, act: Act) -> EffectId {
+    pub(super) fn act(&mut self, act: Act) -> EffectId {
         let index = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
         self.effects.push(Effect::Act(act));
         EffectId { cause: self.state.now.seq, index }
@@ -359,6 +366,9 @@ impl Kernel {
             if matches!(outcome, ActOutcome::Probed(answers) if answers.iter().any(answered)) {
                 self.state.stop.alive.insert(key, now);
             }
+            return;
+        }
+        if self.flatten_acted(effect, outcome) {
             return;
         }
         let mut shown = BTreeMap::new();

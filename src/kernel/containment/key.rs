@@ -238,7 +238,9 @@ impl KeyTask {
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
-            | ActOutcome::NotFound => {
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. } => {
                 tries.failed(now, "the answer was of another kind");
                 self.unsure = true;
             }
@@ -334,6 +336,8 @@ impl KeyTask {
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
             | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
             | ActOutcome::Done { .. } => {
                 self.probe.failed(now, "the answer was of another kind");
                 return None;

@@ -140,7 +140,9 @@ impl OrdersTask {
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
-            | ActOutcome::NotFound => {
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. } => {
                 cancel.tries.failed(now, "the answer was of another kind");
             }
         }
@@ -167,6 +169,8 @@ impl OrdersTask {
             | ActOutcome::Probed(_)
             | ActOutcome::Balances(_)
             | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
             | ActOutcome::Done { .. } => {
                 self.read.failed(now, "the answer was of another kind");
             }

@@ -150,6 +150,8 @@ impl Sweep {
                 }
             }
             ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
             | ActOutcome::Keys(_)
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
@@ -349,6 +351,8 @@ impl Move {
             ActOutcome::Unknown { reason } => self.may_be_done(now, reason),
             ActOutcome::Done { .. }
             | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
             | ActOutcome::Keys(_)
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
@@ -371,7 +375,9 @@ impl Move {
             | ActOutcome::Keys(_)
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
-            | ActOutcome::Balances(_) => self.tries.failed(now, "the answer was of another kind"),
+            | ActOutcome::Balances(_)
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. } => self.tries.failed(now, "the answer was of another kind"),
         }
         let looks = looks + 1;
         self.stage = if looks < LOOKS_MAX { Stage::Unsure { looks } } else { Stage::NotShown };

@@ -73,6 +73,7 @@ fn kind(act: &Act) -> Kind {
         Act::Balances => Kind::Balances,
         Act::Transfer { .. } => Kind::Transfer,
         Act::FindTransfer { .. } => Kind::Find,
+        Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => panic!("no containment sells: {act:?}"),
     }
 }
 
@@ -149,6 +150,7 @@ impl Venue {
                 ActOutcome::Balances(self.balances.iter().map(row).collect())
             }
             Act::Transfer { asset, amount, id } => self.transfer(asset, *amount, id),
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => panic!("no containment sells: {act:?}"),
             Act::FindTransfer { id } => {
                 let shown = self.transfers.contains(id) && self.looks_behind == 0;
                 self.looks_behind = self.looks_behind.saturating_sub(1);

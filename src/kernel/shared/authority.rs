@@ -370,10 +370,14 @@ impl Shared {
                 );
                 self.report(now, &text);
             }
+            // It trades: its own incident goes to every channel.
+            (None, Command::PlanFlatten { .. } | Command::Flatten { .. }) => {}
             (None, Command::Freeze | Command::Kill | Command::DeleteKey { .. }) => {
                 let Some(chat) = chat else { return };
                 let begun = match command {
-                    Command::Freeze | Command::Resume => "The freeze",
+                    Command::Freeze | Command::Resume | Command::PlanFlatten { .. } | Command::Flatten { .. } => {
+                        "The freeze"
+                    }
                     Command::Kill => "The kill",
                     Command::DeleteKey { .. } => "The deletion of a key",
                 };

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::kernel::act::{ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
 use crate::kernel::event::{ReadOutcome, ReadRequest};
 use crate::kernel::money::Dec;
-use crate::kernel::order::{Asset, OrderId, Symbol};
+use crate::kernel::order::{Asset, ClientId, OrderId, Symbol};
 use crate::kernel::time::Time;
 use crate::venue::binance::json::{self, Fields, Kept};
 use crate::venue::binance::sign::{ApiCredential, percent_encoded, rest_query};
@@ -22,6 +22,9 @@ use crate::venue::budget;
 const PAGE_SIZE: usize = 100;
 /// The venue allows 30 keys a sub-account; a list that claims more than this is not believed.
 pub const KEYS_MAX: usize = 1_000;
+/// As many levels as the cheapest answer holds; what lies deeper is not counted on.
+const BIDS: usize = 100;
+pub const NO_SUCH_ORDER: i64 = -2013;
 const TRANSFERS: &str = "/sapi/v1/sub-account/universalTransfer";
 pub const CLOCK_REFUSED: i64 = -1021;
 const REASON_CHARS_MAX: usize = 200;
@@ -117,6 +120,36 @@ impl Call {
         Self { method: Method::Get, path: TRANSFERS, params, weight: 0, by: By::Admin }
     }
 
+    /// What a market takes, what it traded at, and what is bid there: for anybody to ask.
+    pub fn quote(symbol: &Symbol) -> [Self; 3] {
+        let ask = |path, weight, more: &[(&'static str, String)]| {
+            let params = [&[("symbol", symbol.to_string())], more].concat();
+            Self { method: Method::Get, path, params, weight, by: By::Nobody }
+        };
+        let levels = [("limit", BIDS.to_string())];
+        [ask("/api/v3/exchangeInfo", 20, &[]), ask("/api/v3/avgPrice", 2, &[]), ask("/api/v3/depth", 5, &levels)]
+    }
+
+    /// It fills at once at the limit or better, and what does not is gone.
+    pub fn sell(symbol: &Symbol, quantity: Dec, price: Dec, id: &ClientId) -> Self {
+        let params = vec![
+            ("symbol", symbol.to_string()),
+            ("side", "SELL".to_owned()),
+            ("type", "LIMIT".to_owned()),
+            ("timeInForce", "IOC".to_owned()),
+            ("quantity", quantity.to_string()),
+            ("price", price.to_string()),
+            ("newClientOrderId", id.to_string()),
+            ("newOrderRespType", "RESULT".to_owned()),
+        ];
+        Self { method: Method::Post, path: "/api/v3/order", params, weight: 1, by: By::Cancel }
+    }
+
+    pub fn find_order(symbol: &Symbol, id: &ClientId) -> Self {
+        let params = vec![("symbol", symbol.to_string()), ("origClientOrderId", id.to_string())];
+        Self { method: Method::Get, path: "/api/v3/order", params, weight: 4, by: By::Cancel }
+    }
+
     /// What the key that signs may do.
     pub fn restrictions() -> Self {
         let path = "/sapi/v1/account/apiRestrictions";
@@ -125,6 +158,11 @@ impl Call {
 
     pub fn server_time() -> Self {
         Self { method: Method::Get, path: "/api/v3/time", params: Vec::new(), weight: 1, by: By::Nobody }
+    }
+
+    /// What anybody may ask, as it is.
+    pub fn open_query(&self) -> String {
+        rest_query(&self.params)
     }
 
     /// The query with its timestamp and signature.
