@@ -19,7 +19,7 @@ use axum::{Json, Router};
 use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, ProbeAnswer};
 use countersign::kernel::credential::{CredentialFault, CredentialOutcome, CredentialRole};
 use countersign::kernel::money::Dec;
-use countersign::kernel::order::{Asset, OrderId, Symbol};
+use countersign::kernel::order::{Asset, ClientId, OrderId, Symbol};
 use countersign::kernel::time::Time;
 use countersign::outlet::addresses::LastGood;
 use countersign::outlet::bot::StopHook;
@@ -307,6 +307,48 @@ async fn money_goes_to_the_master_once_and_a_lost_answer_is_found() {
         .filter(|amount| !amount.is_positive())
         .fold(before, |left, amount| left.checked_add(*amount).unwrap());
     assert_eq!(free().await, Some(gone.to_string()), "the exchange's own books");
+}
+
+#[tokio::test]
+async fn a_sale_fills_at_once_or_is_gone_and_is_found_by_its_id() {
+    let venue = Venue::start().await;
+    let outlet = venue.outlet(venue.parts());
+    let symbol = Symbol::new("BTCUSDT");
+    let quote = async || {
+        let asked = outlet.act(&Act::Quote { symbol: Symbol::new("BTCUSDT") }, &clock).await;
+        let ActOutcome::Quote(quote) = asked else { panic!("it can be read: {asked:?}") };
+        quote
+    };
+    let seen = quote().await;
+    assert!(seen.trading && seen.average.is_positive() && !seen.bids.is_empty(), "{seen:?}");
+    assert_eq!((&seen.base, &seen.quote), (&Asset::new("BTC"), &Asset::new("USDT")));
+    let (best, _) = seen.bids[0];
+    let sell = |quantity: &str, price: Dec, id: &str| Act::Sell {
+        symbol: Symbol::new("BTCUSDT"),
+        quantity: quantity.parse().unwrap(),
+        price,
+        id: ClientId::new(id),
+    };
+    let find = |id: &str| Act::FindOrder { symbol: symbol.clone(), id: ClientId::new(id) };
+    let (low, high) = (best.checked_sub(Dec::from(100)).unwrap(), best.checked_add(Dec::from(1_000)).unwrap());
+    assert_eq!(word(&outlet.act(&find("cs-1"), &clock).await), "not found");
+    assert_eq!(word(&outlet.act(&sell("0.001", low, "cs-1"), &clock).await), "sold 0.001");
+    assert_eq!(word(&outlet.act(&find("cs-1"), &clock).await), "sold 0.001");
+    assert_eq!(word(&outlet.act(&sell("0.001", high, "cs-2"), &clock).await), "sold 0", "nobody bids so much");
+    assert_eq!(word(&outlet.act(&Act::OpenOrders, &clock).await), "0 orders", "and it does not rest");
+    assert!(word(&outlet.act(&sell("100000", low, "cs-3"), &clock).await).starts_with("refused -"));
+    for (id, what) in [("cs-4", json!("cut_after")), ("cs-5", json!("unknown_after"))] {
+        venue.inflict("POST", ORDER, 1, what.clone()).await;
+        assert_eq!(word(&outlet.act(&sell("0.001", low, id), &clock).await), "unknown", "{what}");
+        assert_eq!(word(&outlet.act(&find(id), &clock).await), "sold 0.001", "{what}");
+    }
+    for path in ["/api/v3/exchangeInfo", "/api/v3/avgPrice", "/api/v3/depth"] {
+        venue.inflict("GET", path, 1, json!("garbage")).await;
+        let odd = outlet.act(&Act::Quote { symbol: symbol.clone() }, &clock).await;
+        assert_eq!(word(&odd), "unknown", "{path}");
+    }
+    let nothing = outlet.act(&Act::Quote { symbol: Symbol::new("NOSUCHUSDT") }, &clock).await;
+    assert_eq!(word(&nothing), "refused -1121");
 }
 
 #[tokio::test]

@@ -376,8 +376,9 @@ impl Flatten {
         let higher = reference.max(best_bid);
         let price = loss(higher).and_then(|loss| higher.checked_sub(loss)?.raised_to(quote.tick));
         let price = price.ok_or(NOT_EXACT)?;
-        let inside = quote.bids.iter().filter(|(bid, _)| *bid >= price);
-        let depth = inside.fold(Some(Dec::ZERO), |sum, (_, quantity)| sum?.checked_add(*quantity)).ok_or(NOT_EXACT)?;
+        let mut inside = quote.bids.iter().filter(|(bid, _)| *bid >= price);
+        let depth = inside.try_fold(Dec::ZERO, |sum, (_, quantity)| sum.checked_add(*quantity));
+        let depth = depth.ok_or(NOT_EXACT)?;
         let quantity = free.min(depth).min(quote.quantity_most).lowered_to(quote.step).ok_or(NOT_EXACT)?;
         let offer = Offer { symbol: self.symbol(asset), quantity, price, reference, best_bid, depth };
         let least = offer.least().ok_or(NOT_EXACT)?;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow};
 use countersign::kernel::command::{Command, Totp};
 use countersign::kernel::containment::Aim;
 use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};
@@ -91,4 +92,17 @@ fn a_log_in_during_the_kill_counts_and_survives_a_restart() {
     stage.run(20_000);
     assert_eq!(stage.word(), "contained; not all money was moved");
     assert!(!stage.venue.done.iter().any(|done| done.starts_with("moved")), "{:?}", stage.venue.done);
+}
+
+#[test]
+fn a_strangers_key_that_was_listed_before_and_is_gone_by_now_counts() {
+    let mut stage = stage();
+    stage.venue.done.clear();
+    let look = stage.desk.acts.iter().position(|(_, act)| *act == Act::ListKeys).expect("the list is looked at");
+    let (effect, act) = stage.desk.acts.remove(look).unwrap();
+    let ActOutcome::Keys(mut rows) = stage.venue.act(&act) else { panic!("it lists") };
+    rows.push(KeyRow { key: KeyPrint::of("rogue"), name: "backup".into(), ..rows[0].clone() });
+    stage.desk.event(Event::Acted { effect, outcome: ActOutcome::Keys(rows) });
+    assert_eq!(kill(&mut stage), [""; 0]);
+    assert_eq!(stage.word(), "contained; not all money was moved");
 }

@@ -42,7 +42,7 @@ pub struct Venue {
 }
 
 impl Venue {
-    fn act(&mut self, act: &Act) -> ActOutcome {
+    pub fn act(&mut self, act: &Act) -> ActOutcome {
         let done = ActOutcome::Done { proof: "".into() };
         match act {
             Act::ListKeys => {

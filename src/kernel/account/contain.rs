@@ -24,8 +24,8 @@ use crate::kernel::verdict::Verdict;
 const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// What a containment wants at once, and cannot have at once, it gets no sooner: an event is a row.
 const POLL_GAP: Duration = Duration::from_millis(100);
-/// An unfamiliar log-in this long before a kill, or later, keeps the money from the master.
-const LOGIN_COUNTS_FOR: Duration = Duration::from_secs(86_400);
+/// A sign of somebody else at the master's login this long before a kill, or later, keeps the money from the master.
+const SIGN_COUNTS_FOR: Duration = Duration::from_secs(86_400);
 /// Shown on the card; all of them stand in `countersign containment`.
 const LINES_ON_CARD: usize = 12;
 
@@ -78,9 +78,9 @@ pub struct Stop {
     list_look: Option<EffectId>,
     #[serde(default)]
     pub(super) alone: Alone,
-    /// The last log-in from a network that is not familiar: when, and as it is told.
+    /// The last sign of somebody else at the master's login: when, and as it is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    login: Option<(Time, Box<str>)>,
+    master_sign: Option<(Time, Box<str>)>,
     /// What is sold at its owner's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) flatten: Option<Box<Flatten>>,
@@ -93,16 +93,16 @@ impl Stop {
             && self.looks.is_empty()
             && self.totp_step == 0
             && self.alone == Alone::default()
-            && self.login.is_none()
+            && self.master_sign.is_none()
             && self.flatten.is_none()
     }
 }
 
 impl Stop {
-    /// A log-in shortly before a theft, or after it, is a sign that the thief has more than a key.
-    fn doubt_login(&self, now: Time, containment: &mut Containment) {
-        if let Some((at, what)) = &self.login
-            && containment.started_at <= *at + LOGIN_COUNTS_FOR
+    /// A sign shortly before a theft, or after it, says that the thief may have more than a key.
+    fn doubt_master(&self, now: Time, containment: &mut Containment) {
+        if let Some((at, what)) = &self.master_sign
+            && containment.started_at <= *at + SIGN_COUNTS_FOR
         {
             containment.doubt_master(now, what);
         }
@@ -120,22 +120,22 @@ impl Kernel {
         let stopping = self.may_stop()?;
         let asked = Asked { aim, by: "nobody yet".into(), incident: None };
         let mut containment = Containment::new(self.now(), asked, stopping, &self.state.stop.alive);
-        self.state.stop.doubt_login(self.now(), &mut containment);
+        self.state.stop.doubt_master(self.now(), &mut containment);
         Ok(containment.progress())
     }
 
-    /// The exchange says that an unfamiliar address was in the account.
-    pub(super) fn logged_in(&mut self, at: Time, what: &str) {
+    /// The exchange shows what only somebody with the master's login can have done, or who used one.
+    pub(super) fn signs_of_master(&mut self, at: Time, what: &str) {
         let now = self.now();
         if self.declared.stopping.as_ref().is_none_or(|stopping| !stopping.transfers()) {
             return;
         }
         let stop = &mut self.state.stop;
-        if stop.login.as_ref().is_none_or(|(before, _)| *before < at) {
-            stop.login = Some((at, what.into()));
+        if stop.master_sign.as_ref().is_none_or(|(before, _)| *before < at) {
+            stop.master_sign = Some((at, what.into()));
         }
         if let Some(mut containment) = stop.containment.take() {
-            stop.doubt_login(now, &mut containment);
+            stop.doubt_master(now, &mut containment);
             stop.containment = Some(containment);
         }
     }
@@ -247,7 +247,7 @@ impl Kernel {
             }
             (_, Aim::Freeze | Aim::Kill) => {
                 let mut containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
-                self.state.stop.doubt_login(now, &mut containment);
+                self.state.stop.doubt_master(now, &mut containment);
                 self.state.stop.containment = Some(Box::new(containment));
                 self.state.stop.incident = None;
             }
@@ -346,6 +346,9 @@ impl Kernel {
             (true, _) => format!("the sub-account's list shows keys that nobody declared: {}", more.join(", ")),
         };
         let priority = if missing.is_empty() { Priority::Warning } else { Priority::Critical };
+        if !more.is_empty() {
+            self.signs_of_master(now, "the sub-account's list showed a key that nobody declared");
+        }
         let headline = "The exchange's keys are not the declared ones";
         self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, NOT_LISTED);
     }

@@ -200,7 +200,7 @@ impl Kernel {
         let now = self.now();
         match evidence.source {
             AccessSource::Venue | AccessSource::Mail => {
-                self.logged_in(evidence.at, &format!("{address}, unfamiliar, at {} UTC", evidence.at));
+                self.signs_of_master(evidence.at, &format!("{address}, unfamiliar, at {} UTC", evidence.at));
             }
             // They tell of what left a host of the owner's, with a key and not with a password.
             AccessSource::Host | AccessSource::BotEgress => {}

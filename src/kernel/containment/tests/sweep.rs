@@ -41,7 +41,7 @@ fn no_money_goes_to_a_master_whose_login_may_be_stolen() {
     check_withheld(rogue, "nobody declared it");
 
     let mut meddled = world();
-    while meddled.calls.get(&Kind::Freeze).is_none() {
+    while !meddled.calls.contains_key(&Kind::Freeze) {
         meddled.step();
     }
     meddled.venue.keys.get_mut(&key("cancel")).unwrap().rights = KeyRights { futures: true, ..RIGHTS };
