@@ -342,7 +342,7 @@ async fn a_sale_fills_at_once_or_is_gone_and_is_found_by_its_id() {
         assert_eq!(word(&outlet.act(&sell("0.001", low, id), &clock).await), "unknown", "{what}");
         assert_eq!(word(&outlet.act(&find(id), &clock).await), "sold 0.001", "{what}");
     }
-    for path in ["/api/v3/exchangeInfo", "/api/v3/avgPrice", "/api/v3/depth"] {
+    for path in ["/api/v3/exchangeInfo", "/api/v3/avgPrice", "/api/v3/ticker/24hr", "/api/v3/depth"] {
         venue.inflict("GET", path, 1, json!("garbage")).await;
         let odd = outlet.act(&Act::Quote { symbol: symbol.clone() }, &clock).await;
         assert_eq!(word(&odd), "unknown", "{path}");

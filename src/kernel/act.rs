@@ -189,6 +189,8 @@ pub struct Quote {
     pub notional_least: Dec,
     /// Of the trades of the last minutes.
     pub average: Dec,
+    /// Of the trades of a day: whoever moves a thin market for some minutes does not move this as far.
+    pub average_of_day: Dec,
     /// Price and quantity of the best of them.
     pub bids: Vec<(Dec, Dec)>,
 }

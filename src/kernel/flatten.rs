@@ -101,6 +101,8 @@ pub struct Offer {
     pub price: Dec,
     /// The exchange's average of the last minutes.
     pub reference: Dec,
+    /// For its owner to see whether the price was moved before.
+    pub average_of_day: Dec,
     pub best_bid: Dec,
     /// What the bids at the limit or above it take.
     pub depth: Dec,
@@ -168,9 +170,10 @@ impl Leg {
             LegState::Reading => format!("{} {asset}: being read", self.free),
             LegState::Stays { why } => format!("{} {asset} stays: {why}", self.free),
             LegState::Offered(offer) => format!(
-                "sell {} (average {}, best bid {}, {} bid for inside the bound): {} {to} at least",
+                "sell {} (average {}, of the day {}, best bid {}, {} bid for inside the bound): {} {to} at least",
                 of(offer),
                 offer.reference,
+                offer.average_of_day,
                 offer.best_bid,
                 offer.depth,
                 offer.least().map_or_else(String::new, |least| least.rounded(8).to_string()),
@@ -380,7 +383,15 @@ impl Flatten {
         let depth = inside.try_fold(Dec::ZERO, |sum, (_, quantity)| sum.checked_add(*quantity));
         let depth = depth.ok_or(NOT_EXACT)?;
         let quantity = free.min(depth).min(quote.quantity_most).lowered_to(quote.step).ok_or(NOT_EXACT)?;
-        let offer = Offer { symbol: self.symbol(asset), quantity, price, reference, best_bid, depth };
+        let offer = Offer {
+            symbol: self.symbol(asset),
+            quantity,
+            price,
+            reference,
+            average_of_day: quote.average_of_day,
+            best_bid,
+            depth,
+        };
         let least = offer.least().ok_or(NOT_EXACT)?;
         if quantity < quote.quantity_least || !quantity.is_positive() || least < quote.notional_least {
             return Err(format!(

@@ -360,10 +360,11 @@ impl ContainmentOutlet {
 
     async fn quote(&self, symbol: &Symbol, clock: &(impl Fn() -> Time + Sync)) -> Result<ActOutcome, ActOutcome> {
         let calls = Call::quote(symbol);
-        let [info, average, depth] = calls.each_ref().map(|call| self.ask(Kind::Money, call, With::Nothing, clock));
-        let (info, average, depth) = tokio::join!(info, average, depth);
-        let (info, average, depth) = (body(info?)?, body(average?)?, body(depth?)?);
-        quote::quote(symbol, &info, &average, &depth).map_err(unreadable)
+        let [info, average, day, depth] =
+            calls.each_ref().map(|call| self.ask(Kind::Money, call, With::Nothing, clock));
+        let (info, average, day, depth) = tokio::join!(info, average, day, depth);
+        let (info, average, day, depth) = (body(info?)?, body(average?)?, body(day?)?, body(depth?)?);
+        quote::quote(symbol, &info, [&average, &day], &depth).map_err(unreadable)
     }
 
     fn sub_account(&self) -> Result<&str, ActOutcome> {

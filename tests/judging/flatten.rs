@@ -43,6 +43,7 @@ fn quote(base: &str, average: &str, bids: &[(&str, &str)]) -> Quote {
         quantity_most: dec("9000"),
         notional_least: dec("5"),
         average: dec(average),
+        average_of_day: dec("120"),
         bids: bids.iter().map(|(price, quantity)| (dec(price), dec(quantity))).collect(),
     }
 }
@@ -81,6 +82,7 @@ fn an_offer_stays_inside_the_bound_or_is_none() {
     let other = ActOutcome::Quote(Box::new(quote("ETH", "100", &[("100", "9")])));
     let unknown = ActOutcome::Refused { code: -1121, reason: "Invalid symbol.".into() };
     for (what, free, shown, expected) in [
+        ("the day beside it", "2", market("100", &[("100", "5")]), "(average 100, of the day 120, best bid 100, 5 bid"),
         ("all of it", "2.0005", market("100", &[("100", "5")]), "sell 2 of 2.0005 BTC, at 99 USDT or more"),
         (
             "only the bids inside",

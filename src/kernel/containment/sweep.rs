@@ -338,7 +338,7 @@ impl Move {
     fn not_confirmed(&mut self, now: Time, outcome: &ActOutcome) {
         match outcome {
             ActOutcome::Held { until, reason } => {
-                self.sent -= 1;
+                self.sent = self.sent.saturating_sub(1);
                 self.tries.held(*until, reason);
             }
             ActOutcome::Refused { code, reason } => {

@@ -121,13 +121,18 @@ impl Call {
     }
 
     /// What a market takes, what it traded at, and what is bid there: for anybody to ask.
-    pub fn quote(symbol: &Symbol) -> [Self; 3] {
+    pub fn quote(symbol: &Symbol) -> [Self; 4] {
         let ask = |path, weight, more: &[(&'static str, String)]| {
             let params = [&[("symbol", symbol.to_string())], more].concat();
             Self { method: Method::Get, path, params, weight, by: By::Nobody }
         };
         let levels = [("limit", BIDS.to_string())];
-        [ask("/api/v3/exchangeInfo", 20, &[]), ask("/api/v3/avgPrice", 2, &[]), ask("/api/v3/depth", 5, &levels)]
+        [
+            ask("/api/v3/exchangeInfo", 20, &[]),
+            ask("/api/v3/avgPrice", 2, &[]),
+            ask("/api/v3/ticker/24hr", 2, &[]),
+            ask("/api/v3/depth", 5, &levels),
+        ]
     }
 
     /// It fills at once at the limit or better, and what does not is gone.

@@ -1,4 +1,4 @@
-//! A market as the venue describes it and as it stands: three answers that anybody may ask for, read into one value. The
+//! A market as the venue describes it and as it stands: four answers that anybody may ask for, read into one value. The
 //! names are those of the spot API's documentation (market data endpoints, filters).
 
 use crate::kernel::act::{ActOutcome, Quote};
@@ -6,8 +6,8 @@ use crate::kernel::money::Dec;
 use crate::kernel::order::{Asset, ClientId, OrderStatus, Symbol};
 use crate::venue::binance::json::{self, Fields, Kept, Value};
 
-/// The bodies of `exchangeInfo`, `avgPrice` and `depth` of one symbol.
-pub fn quote(symbol: &Symbol, info: &str, average: &str, depth: &str) -> Result<ActOutcome, Kept> {
+/// The bodies of `exchangeInfo`, of `avgPrice` and `ticker/24hr`, and of `depth`, for one symbol.
+pub fn quote(symbol: &Symbol, info: &str, [average, day]: [&str; 2], depth: &str) -> Result<ActOutcome, Kept> {
     let info = json::parse(info)?;
     let [row] = info.object("the answer")?.list("symbols")? else {
         return Err(Kept::new("one symbol was asked for, and another number of them is shown"));
@@ -21,6 +21,7 @@ pub fn quote(symbol: &Symbol, info: &str, average: &str, depth: &str) -> Result<
     let size = filter(filters, "LOT_SIZE")?.ok_or_else(|| Kept::new("no LOT_SIZE is shown"))?;
     let notional = filter(filters, "NOTIONAL")?.map_or_else(|| filter(filters, "MIN_NOTIONAL"), |one| Ok(Some(one)))?;
     let average = json::parse(average)?.object("the answer")?.decimal("price")?;
+    let average_of_day = json::parse(day)?.object("the answer")?.decimal("weightedAvgPrice")?;
     let depth = json::parse(depth)?;
     let bids = depth.object("the answer")?.list("bids")?.iter().map(level).collect::<Result<_, Kept>>()?;
     Ok(ActOutcome::Quote(Box::new(Quote {
@@ -33,6 +34,7 @@ pub fn quote(symbol: &Symbol, info: &str, average: &str, depth: &str) -> Result<
         quantity_most: size.decimal("maxQty")?,
         notional_least: notional.map_or(Ok(Dec::ZERO), |one| one.decimal("minNotional"))?,
         average,
+        average_of_day,
         bids,
     })))
 }
@@ -77,17 +79,19 @@ mod tests {
         {"filterType":"LOT_SIZE","minQty":"0.00001","maxQty":"9000.0","stepSize":"0.00001"},
         {"filterType":"NOTIONAL","minNotional":"5.0","applyMinToMarket":true}]}]}"#;
     const AVERAGE: &str = r#"{"mins":5,"price":"60000.5","closeTime":1694061154503}"#;
+    const DAY: &str = r#"{"symbol":"BTCUSDT","weightedAvgPrice":"61000.1"}"#;
     const DEPTH: &str = r#"{"lastUpdateId":1,"bids":[["60000.00","0.5"],["59999.00","1"]],"asks":[]}"#;
 
     #[test]
     fn a_market_is_whole_or_unknown() {
         let symbol = Symbol::new("BTCUSDT");
-        let Ok(ActOutcome::Quote(read)) = quote(&symbol, INFO, AVERAGE, DEPTH) else { panic!("it can be read") };
+        let Ok(ActOutcome::Quote(read)) = quote(&symbol, INFO, [AVERAGE, DAY], DEPTH) else { panic!("it can be read") };
         assert_eq!((read.tick.to_string(), read.step.to_string()), ("0.01".to_owned(), "0.00001".to_owned()));
         assert_eq!((read.notional_least.to_string(), read.average.to_string()), ("5".to_owned(), "60000.5".to_owned()));
         assert_eq!((read.bids.len(), read.trading), (2, true));
         let old = INFO.replace("\"NOTIONAL\"", "\"MIN_NOTIONAL\"");
-        assert!(quote(&symbol, &old, AVERAGE, DEPTH).is_ok());
+        assert!(quote(&symbol, &old, [AVERAGE, DAY], DEPTH).is_ok());
+        assert!(quote(&symbol, INFO, [AVERAGE, "{}"], DEPTH).is_err());
         for (info, average, depth) in [
             (INFO.replace("BTCUSDT", "ETHUSDT"), AVERAGE, DEPTH),
             (INFO.replace("PRICE_FILTER", "OTHER"), AVERAGE, DEPTH),
@@ -97,7 +101,7 @@ mod tests {
             (INFO.to_owned(), AVERAGE, r#"{"bids":[["1"]]}"#),
             (INFO.to_owned(), AVERAGE, "{}"),
         ] {
-            assert!(quote(&symbol, &info, average, depth).is_err(), "{info} {average} {depth}");
+            assert!(quote(&symbol, &info, [average, DAY], depth).is_err(), "{info} {average} {depth}");
         }
     }
 
