@@ -26,6 +26,7 @@ use crate::kernel::command::Totp;
 use crate::kernel::containment::Aim;
 use crate::kernel::credential::{CredentialOutcome, CredentialRole};
 use crate::kernel::event::{Answer, Effect, EffectId, Event, Fault, ReadOutcome, Tags, Ticket};
+use crate::kernel::flatten::Flatten;
 use crate::kernel::incident::{IncidentId, Notice, Priority};
 use crate::kernel::intent::{IntentBody, IntentReply, Registered};
 use crate::kernel::order::{Account, Bot};
@@ -486,6 +487,9 @@ impl Core {
                 Ok(plan) => json!({ "ok": true, "plan": plan }),
                 Err(message) => refusal(&message, "README says how to give countersign the means"),
             },
+            OperatorCommand::Flattening => {
+                json!({ "ok": true, "flatten": self.kernel.flattening().map(Flatten::sale) })
+            }
             OperatorCommand::Containment => json!({ "ok": true, "containment": self.kernel.progress() }),
             OperatorCommand::Order { incident, order: command, code, why } => {
                 let said = Said { account: account.clone(), command, by, way: Some(way), why, chat: None };

@@ -21,6 +21,8 @@ mod faults;
 mod fund;
 #[path = "stopping/memory.rs"]
 mod memory;
+#[path = "stopping/money.rs"]
+mod money;
 #[path = "stopping/stranger.rs"]
 mod stranger;
 mod support;

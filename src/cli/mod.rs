@@ -6,6 +6,7 @@ pub mod run;
 pub mod decode;
 pub mod ask;
 pub mod stop;
+pub mod flatten;
 pub mod manual;
 pub mod trust;
 pub mod drill;

@@ -1,4 +1,4 @@
-//! `countersign freeze | kill | resume | containment`: the operator's commands, and how far what they began has come.
+//! `countersign freeze | kill | resume | flatten | containment`: the operator's commands, and how far what they began has come.
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use crate::cli::flatten::{self, FlattenArgs};
 use crate::cli::trust::{is_request, one_time_password, reason, watched};
 use crate::config::Config;
 use crate::inlet::operator::{OperatorCommand, ask};
@@ -41,6 +42,8 @@ pub enum Stop {
         #[arg(long)]
         why: Option<String>,
     },
+    /// Sell what is free, limit-priced and inside a bound, after showing it; asks for a one-time password
+    Flatten(FlattenArgs),
     /// How far the containment that runs, or the last one, is
     Containment,
 }
@@ -75,6 +78,10 @@ pub async fn run(command: Stop, json: bool, config: &Config, out: &mut impl Writ
             let ended = progress.as_ref().is_some_and(|progress| progress.end.is_some());
             desk.print(progress.as_ref(), out)?;
             Ok(u8::from(progress.is_some() && !ended))
+        }
+        Stop::Flatten(args) => {
+            watched(config, args.account())?;
+            flatten::run(args, json, config, out).await
         }
         Stop::Freeze(args) => desk.contain(config, Aim::Freeze, args, Command::Freeze, out).await,
         Stop::Kill { args, key: None } => desk.contain(config, Aim::Kill, args, Command::Kill, out).await,

@@ -44,6 +44,7 @@ pub(super) struct ContainmentTable {
     admin_secret: Option<Reference>,
     cancel_key: Option<Reference>,
     cancel_secret: Option<Reference>,
+    transfer_to_master: Option<bool>,
     #[serde(default, rename = "key")]
     keys: Vec<KeyTable>,
     #[serde(default, rename = "stop")]
@@ -101,6 +102,7 @@ pub struct ContainmentConfig {
     cancel: Option<CredentialPlace>,
     keys: Vec<KeyPlace>,
     stops: Vec<(Box<str>, StopWay)>,
+    transfer_to_master: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,7 @@ impl Default for ContainmentConfig {
             cancel: None,
             keys: Vec::new(),
             stops: Vec::new(),
+            transfer_to_master: false,
         }
     }
 }
@@ -183,6 +186,10 @@ impl ContainmentTable {
         if self.mode != Mode::Watch && admin.is_none() && cancel.is_none() {
             return Err("containment.mode is not \"watch\", and no credential to act with is there\nhint: admin_key and admin_secret with sub_account, or cancel_key and cancel_secret, or mode = \"watch\"".to_owned());
         }
+        let transfer_to_master = self.transfer_to_master == Some(true);
+        if transfer_to_master && (sub_account.is_none() || cancel.is_none()) {
+            return Err("containment.transfer_to_master needs a sub-account, and a cancel_key that reads its balances\nhint: sub_account, admin_key and cancel_key with their secrets, or no transfer_to_master".to_owned());
+        }
         if self.mode != Mode::Watch && self.keys.iter().all(|key| key.drill) {
             return Err("containment.mode is not \"watch\", and no [[containment.key]] is there\nhint: declare the bot's key (the key alone, not its secret), or nothing would be killed".to_owned());
         }
@@ -200,6 +207,7 @@ impl ContainmentTable {
             cancel,
             keys: checked_keys(self.keys)?,
             stops: checked_stops(self.stops)?,
+            transfer_to_master,
         })
     }
 }
@@ -392,13 +400,22 @@ impl ContainmentConfig {
             loaded.parts.hooks.insert(name.clone(), way.load(secrets)?);
         }
         loaded.parts.sub_account.clone_from(&self.sub_account);
+        loaded.parts.transfer_to_master = self.transfer_to_master;
         let means = if self.sub_account.is_some() { Means::SubAccount } else { Means::ByHand };
         let hooks = self.stops.iter().map(|(name, _)| name.clone()).collect();
         Ok((self.stopping(loaded.keys, means, hooks), loaded.parts))
     }
 
     fn stopping(&self, keys: Vec<DeclaredKey>, means: Means, hooks: Vec<Box<str>>) -> Stopping {
-        Stopping { mode: self.mode, means, keys, hooks, quiet: self.quiet, freeze_unanswered: self.freeze_unanswered }
+        Stopping {
+            mode: self.mode,
+            means,
+            keys,
+            hooks,
+            quiet: self.quiet,
+            freeze_unanswered: self.freeze_unanswered,
+            transfer_to_master: self.transfer_to_master,
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub enum OperatorCommand {
     },
     /// How far the containment that runs, or the last one, is.
     Containment,
+    /// What is sold at its owner's word: the plan, and how far it is.
+    Flattening,
     /// A made-up theft, through the whole chain; with `kill`, the throw-away key's containment too.
     Drill {
         #[serde(default)]

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::kernel::event::OrderSnapshot;
-use crate::kernel::order::{OrderId, Symbol};
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Asset, ClientId, OrderId, Symbol};
+use crate::kernel::report::Balance;
 use crate::kernel::time::Time;
 
 /// Enough of a key's SHA-256 to tell keys apart, and nothing to call the venue with.
@@ -114,6 +116,34 @@ pub enum Act {
     StopBot {
         hook: Box<str>,
     },
+    /// What the account holds, read past the credential that watches.
+    Balances,
+    /// From the sub-account to the master's spot wallet. The venue takes an id once.
+    Transfer {
+        asset: Asset,
+        amount: Dec,
+        id: Box<str>,
+    },
+    /// What became of the transfer with this id.
+    FindTransfer {
+        id: Box<str>,
+    },
+    /// What a market takes, and what is bid there now.
+    Quote {
+        symbol: Symbol,
+    },
+    /// A limit order that fills at once as far as it can, and rests nowhere.
+    Sell {
+        symbol: Symbol,
+        quantity: Dec,
+        price: Dec,
+        id: ClientId,
+    },
+    /// What became of the order with this id.
+    FindOrder {
+        symbol: Symbol,
+        id: ClientId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +152,15 @@ pub enum ActOutcome {
     Keys(Vec<KeyRow>),
     Probed([ProbeAnswer; 2]),
     Orders(Vec<OrderSnapshot>),
+    Balances(Vec<Balance>),
+    Quote(Box<Quote>),
+    /// The order has ended: so much was sold, for so much.
+    Sold {
+        executed: Dec,
+        received: Dec,
+    },
+    /// The venue answered that it knows no such thing, so far.
+    NotFound,
     /// The venue, or the hook, says that it was done.
     Done {
         #[serde(default, skip_serializing_if = "str::is_empty")]
@@ -141,6 +180,25 @@ pub enum ActOutcome {
     Unknown {
         reason: Box<str>,
     },
+}
+
+/// A market as it stands, and the steps of its numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    pub base: Asset,
+    pub quote: Asset,
+    pub trading: bool,
+    pub tick: Dec,
+    pub step: Dec,
+    pub quantity_least: Dec,
+    pub quantity_most: Dec,
+    pub notional_least: Dec,
+    /// Of the trades of the last minutes.
+    pub average: Dec,
+    /// Of the trades of a day: whoever moves a thin market for some minutes does not move this as far.
+    pub average_of_day: Dec,
+    /// Price and quantity of the best of them.
+    pub bids: Vec<(Dec, Dec)>,
 }
 
 /// How the venue answered a call that was made with a key and without its secret.

@@ -11,6 +11,9 @@ use crate::kernel::act::KeyPrint;
 use crate::kernel::claim::Claim;
 use crate::kernel::declared::Network;
 use crate::kernel::incident::IncidentId;
+use crate::kernel::money::Dec;
+use crate::kernel::order::Asset;
+use crate::kernel::time::Time;
 
 /// An allowance widens what is trusted for so long at the most, so that somebody looks at it once a quarter.
 pub const ALLOWED_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
@@ -49,6 +52,16 @@ pub enum Command {
     EndAllowance {
         what: Allowable,
     },
+    /// Reads what selling everything for this asset would come to, and shows it. `within` is the part of the price that may
+    /// be lost.
+    PlanFlatten {
+        to: Asset,
+        within: Dec,
+    },
+    /// Sells exactly what the plan that was asked for then shows.
+    Flatten {
+        plan: Time,
+    },
     /// Opens a claim window: orders by hand that are the owner's.
     Manual {
         claim: Claim,
@@ -70,7 +83,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whatever widens trust needs a one-time password and a reason. An approval needs what its request needs, which only
+    /// Whatever widens trust, or trades, needs a one-time password and a reason. An approval needs what its request needs, which only
     /// the account knows.
     #[must_use]
     pub const fn needs_totp(&self) -> bool {
@@ -78,12 +91,18 @@ impl Command {
             Self::Freeze
             | Self::Kill
             | Self::DeleteKey { .. }
+            | Self::PlanFlatten { .. }
             | Self::EndAllowance { .. }
             | Self::EndManual
             | Self::NotMe { .. }
             | Self::Approve { .. }
             | Self::Decline { .. } => false,
-            Self::Resume | Self::Disarm { .. } | Self::Arm | Self::Allow { .. } | Self::Manual { .. } => true,
+            Self::Resume
+            | Self::Disarm { .. }
+            | Self::Arm
+            | Self::Allow { .. }
+            | Self::Manual { .. }
+            | Self::Flatten { .. } => true,
         }
     }
 
@@ -92,15 +111,19 @@ impl Command {
     pub const fn needs_two(&self) -> bool {
         match self {
             Self::Freeze
+            | Self::PlanFlatten { .. }
             | Self::EndAllowance { .. }
             | Self::EndManual
             | Self::NotMe { .. }
             | Self::Approve { .. }
             | Self::Decline { .. } => false,
             Self::Kill | Self::DeleteKey { .. } => true,
-            Self::Resume | Self::Disarm { .. } | Self::Arm | Self::Allow { .. } | Self::Manual { .. } => {
-                self.needs_totp()
-            }
+            Self::Resume
+            | Self::Disarm { .. }
+            | Self::Arm
+            | Self::Allow { .. }
+            | Self::Manual { .. }
+            | Self::Flatten { .. } => self.needs_totp(),
         }
     }
 
@@ -122,6 +145,8 @@ impl Command {
             Self::Arm => format!("arm {account}"),
             Self::Allow { what, for_s } => format!("allow {what} on {account}{}", span(*for_s)),
             Self::EndAllowance { what } => format!("end the allowance of {what} on {account}"),
+            Self::PlanFlatten { to, .. } => format!("plan to sell everything on {account} for {to}"),
+            Self::Flatten { .. } => format!("sell on {account} what was planned"),
             Self::Manual { claim } => format!("open a claim window on {account}: {claim}"),
             Self::EndManual => format!("end the claim window of {account}"),
             Self::NotMe { .. } => format!("disown the claim window of {account}"),

@@ -4,11 +4,12 @@
 //! Invariants: it starts from the account, not from one key. An act that may have been done is not sent again before a
 //! later read shows that it was not. *Contained* is said only if every key it aimed at is gone from the list and answers
 //! as dead, the list shows declared keys alone, only spared orders were read twice, and nobody else has traded since.
-//! Until then it goes on, and says *not contained*.
+//! Until then it goes on, and says *not contained*. Money is moved last, and what is not moved is said with the end.
 
 mod tries;
 mod key;
 mod orders;
+mod sweep;
 mod plan;
 mod drill;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::containment::key::{KeyTask, Listed};
 use crate::kernel::containment::orders::OrdersTask;
+use crate::kernel::containment::sweep::Sweep;
 use crate::kernel::containment::tries::Tries;
 use crate::kernel::event::EffectId;
 use crate::kernel::incident::{IncidentId, Line};
@@ -101,6 +103,11 @@ pub struct Containment {
     /// Undeclared keys that their owner says are his.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     allowed: BTreeSet<KeyPrint>,
+    /// What only somebody with the master's login can have done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    master_doubt: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sweep: Option<Sweep>,
     pub blocked_at: Option<Time>,
     pub orders_gone_at: Option<Time>,
     pub ended: Option<(Time, End)>,
@@ -165,6 +172,8 @@ impl Containment {
             too_many_keys: false,
             list_wanted_of: None,
             allowed: BTreeSet::new(),
+            master_doubt: None,
+            sweep: (asked.aim == Aim::Kill && stopping.transfers()).then(|| Sweep::new(None)),
             blocked_at: None,
             orders_gone_at: None,
             ended: None,
@@ -195,6 +204,8 @@ impl Containment {
             for name in &stopping.hooks {
                 self.hooks.entry(name.clone()).or_insert(Hook { tries: Tries::default(), stopped: None });
             }
+            let withheld = self.master_doubt.clone();
+            self.sweep = stopping.transfers().then(|| Sweep::new(withheld));
         }
         self.list.tries.again_at_once(now);
         self.say(now, format!("{}, asked for by {}", if self.aim == Aim::Kill { "kill" } else { "freeze" }, asked.by));
@@ -218,6 +229,7 @@ impl Containment {
             lines.extend(task.release());
         }
         self.aim = Aim::Release;
+        self.sweep = None;
         self.ended = None;
         self.asked_by = asked.by.clone();
         self.list.tries.again_at_once(now);
@@ -298,6 +310,9 @@ impl Containment {
             if self.aim == Aim::Kill {
                 acts.extend(self.orders.next(now, standings));
             }
+            if let Some(sweep) = self.sweep.as_ref().filter(|_| self.reached().is_some()) {
+                acts.extend(sweep.next(now, self.started_at));
+            }
         }
         // A bot that cannot be stopped keeps nothing from being contained, and is tried on.
         let hooks = self.hooks.iter().filter(|(_, hook)| hook.stopped.is_none() && hook.tries.is_ready(now));
@@ -322,6 +337,18 @@ impl Containment {
                     hook.tries.sent();
                 }
             }
+            // Of a sale, and never asked for here.
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => {}
+            Act::Balances => self.with_sweep(|sweep, _| sweep.read.sent()),
+            Act::Transfer { id, .. } | Act::FindTransfer { id } => {
+                self.with_sweep(|sweep, started_at| sweep.sent(started_at, id));
+            }
+        }
+    }
+
+    fn with_sweep(&mut self, change: impl FnOnce(&mut Sweep, Time)) {
+        if let Some(sweep) = &mut self.sweep {
+            change(sweep, self.started_at);
         }
     }
 
@@ -345,7 +372,9 @@ impl Containment {
         let list = self.list.tries.ready_at().filter(|_| self.wants_list());
         let orders = self.orders.due(standings).filter(|_| self.aim == Aim::Kill);
         let quiet = self.last_foreign.map(|at| at + self.quiet).filter(|_| self.orders.gone_at.is_some());
-        keys.chain(list).chain(hooks).chain(orders).chain(quiet).chain(self.given_up_at()).min()
+        let sweep = self.sweep.as_ref().and_then(Sweep::due).filter(|_| self.reached().is_some());
+        let given_up = self.given_up_at();
+        keys.chain(list).chain(hooks).chain(orders).chain(quiet).chain(sweep).chain(given_up).min()
     }
 
     /// The act that an outcome belongs to, if it is one of this containment's.
@@ -373,6 +402,15 @@ impl Containment {
             Act::OpenOrders => self.orders.read(now, outcome, shown, self.blocked_at, self.quiet),
             Act::CancelOrder { symbol, order_id } => self.orders.cancelled(now, &(symbol.clone(), *order_id), outcome),
             Act::StopBot { hook } => self.hook_ended(now, hook, outcome),
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => None,
+            Act::Balances => {
+                self.with_sweep(|sweep, _| sweep.read(now, outcome));
+                None
+            }
+            Act::Transfer { id, .. } | Act::FindTransfer { id } => {
+                let started_at = self.started_at;
+                self.sweep.as_mut().and_then(|sweep| sweep.answered(now, started_at, id, outcome))
+            }
         };
         if let Some(line) = line {
             self.say(now, line);
@@ -396,7 +434,13 @@ impl Containment {
             ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
                 return self.list.tries.failed(now, reason);
             }
-            ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
+            ActOutcome::Probed(_)
+            | ActOutcome::Orders(_)
+            | ActOutcome::Balances(_)
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
+            | ActOutcome::Done { .. } => {
                 return self.list.tries.failed(now, "the answer was of another kind");
             }
         };
@@ -413,12 +457,28 @@ impl Containment {
             self.found(now, row);
         }
         let mut lines = Vec::new();
+        let mut doubts = Vec::new();
         for (key, task) in &mut self.keys {
             let row = rows.iter().find(|row| row.key == *key);
+            doubts.extend(task.meddled_with(asked_at, row).map(|what| format!("key {}: {what}", task.name)));
             lines.extend(task.listed(now, asked_at, row));
         }
         for line in lines {
             self.say(now, line);
+        }
+        doubts.into_iter().for_each(|why| self.doubt_master(now, &why));
+    }
+
+    /// Only who has the master's login, or a key of it, can have done this. No money goes there from then on.
+    pub fn doubt_master(&mut self, now: Time, why: &str) {
+        if self.master_doubt.is_some() {
+            return;
+        }
+        let why: Box<str> = format!("somebody else may hold the master's login ({why})").into();
+        self.master_doubt = Some(why.clone());
+        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.ended_at.is_none()) {
+            sweep.withheld = Some(why.clone());
+            self.say(now, format!("no money is moved to the master: {why}"));
         }
     }
 
@@ -455,6 +515,9 @@ impl Containment {
         task.allowed = allowed;
         self.keys.insert(row.key.clone(), task);
         self.blocked_at = None;
+        if !allowed {
+            self.doubt_master(now, &format!("key {name} is in the list, and nobody declared it"));
+        }
     }
 
     fn hook_ended(&mut self, now: Time, name: &str, outcome: &ActOutcome) -> Option<String> {
@@ -473,7 +536,13 @@ impl Containment {
                 hook.tries.failed(now, reason);
                 (hook.tries.failures == 1).then(|| format!("the bot could not be stopped by {name}: {reason}"))
             }
-            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) => {
+            ActOutcome::Keys(_)
+            | ActOutcome::Probed(_)
+            | ActOutcome::Orders(_)
+            | ActOutcome::Balances(_)
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. } => {
                 hook.tries.failed(now, "the answer was of another kind");
                 None
             }
@@ -490,6 +559,8 @@ impl Containment {
             Some((at, _)) if now.since(at) > REOPENS_WITHIN => return,
             Some(_) => {
                 self.ended = None;
+                let withheld = self.master_doubt.clone();
+                self.with_sweep(|sweep, _| sweep.again(withheld));
                 self.say(now, format!("not contained any more: {what}"));
             }
             None => {}
@@ -546,6 +617,14 @@ impl Containment {
         // Two reads prove it, and the first of them shows since when.
         self.orders_gone_at = self.orders.gone_at.and(self.orders.clean_since);
         let Some(end) = self.reached() else { return };
+        if let Some(sweep) = &mut self.sweep {
+            sweep.settle(now);
+            if sweep.ended_at.is_none() {
+                return;
+            }
+            let told = sweep.told();
+            self.say(now, told);
+        }
         self.ended = Some((now, end));
         let line = match end {
             End::Frozen => "FROZEN: no key that is not countersign's has any right left",
@@ -594,6 +673,7 @@ impl Containment {
         self.orders.cut_off(now);
         self.keys.values_mut().for_each(|task| task.cut_off(now));
         self.hooks.values_mut().for_each(|hook| hook.tries.cut_off());
+        self.with_sweep(|sweep, _| sweep.cut_off());
     }
 
     fn say(&mut self, at: Time, text: String) {

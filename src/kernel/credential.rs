@@ -55,6 +55,9 @@ pub enum CredentialOutcome {
 pub struct CredentialFault {
     pub fault: Box<str>,
     pub step: Box<str>,
+    /// The key is used all the same: what it cannot do is optional.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_used: bool,
 }
 
 impl fmt::Display for CredentialFault {

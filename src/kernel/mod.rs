@@ -26,6 +26,7 @@ pub mod incident;
 pub mod book;
 pub mod coverage;
 pub mod containment;
+pub mod flatten;
 pub mod account;
 pub mod pairs;
 pub mod channel;

@@ -59,6 +59,20 @@ impl Dec {
         exact(self.0 * other.0)
     }
 
+    /// The highest whole number of steps that is not above it.
+    pub fn lowered_to(self, step: Self) -> Option<Self> {
+        if !step.is_positive() {
+            return None;
+        }
+        self.checked_sub(exact(self.0 % step.0)?)
+    }
+
+    /// The lowest whole number of steps that is not below it.
+    pub fn raised_to(self, step: Self) -> Option<Self> {
+        let lower = self.lowered_to(step)?;
+        if lower == self { Some(lower) } else { lower.checked_add(step) }
+    }
+
     /// Rounded half to even at `places` after the point: for what a person reads, never for a comparison.
     #[must_use]
     pub fn rounded(self, places: u8) -> Self {
@@ -224,6 +238,21 @@ mod tests {
         }
         assert_eq!("123456789012345678901".parse::<Dec>(), Err(DecError::TooLong));
         assert_eq!("0.1234567890123456789".parse::<Dec>(), Err(DecError::TooLong));
+    }
+
+    #[test]
+    fn steps_are_whole() {
+        for (value, step, lower, higher) in [
+            ("1.239", "0.01", "1.23", "1.24"),
+            ("1.23", "0.01", "1.23", "1.23"),
+            ("0.004", "0.01", "0", "0.01"),
+            ("12345678901.123456789", "0.00000001", "12345678901.12345678", "12345678901.12345679"),
+            ("99", "10", "90", "100"),
+        ] {
+            assert_eq!(dec(value).lowered_to(dec(step)), Some(dec(lower)), "{value} by {step}");
+            assert_eq!(dec(value).raised_to(dec(step)), Some(dec(higher)), "{value} by {step}");
+        }
+        assert_eq!((dec("1").lowered_to(Dec::ZERO), dec("1").raised_to(dec("-1"))), (None, None));
     }
 
     #[test]

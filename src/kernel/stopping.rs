@@ -62,6 +62,9 @@ pub struct Stopping {
     /// After this long without an answer to a grave incident the keys are frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freeze_unanswered: Option<Duration>,
+    /// At the end of a kill the sub-account's free money goes to the master.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transfer_to_master: bool,
 }
 
 impl Stopping {
@@ -69,6 +72,12 @@ impl Stopping {
     #[must_use]
     pub fn drill_key(&self) -> Option<&DeclaredKey> {
         self.keys.iter().find(|key| key.role == KeyRole::Drill)
+    }
+
+    /// Whether a kill ends with a transfer.
+    #[must_use]
+    pub fn transfers(&self) -> bool {
+        self.transfer_to_master && self.can_kill()
     }
 
     /// Whether a key can be made useless from here, and not only by its owner's own hand.

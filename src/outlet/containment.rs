@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, ProbeAnswer};
 use crate::kernel::credential::{CredentialOutcome, CredentialRole};
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Asset, Symbol};
 use crate::kernel::time::Time;
 use crate::outlet::addresses::LastGood;
 use crate::outlet::bot::StopHook;
@@ -23,7 +25,7 @@ use crate::outlet::exchange::{body_of, causes};
 use crate::tls::{TlsError, http_client_builder};
 use crate::venue::binance::act::{self, By, CLOCK_REFUSED, Call, Ending, KEYS_MAX, KeyList, Method, Reply, ShownKey};
 use crate::venue::binance::restrictions::{self, Restrictions};
-use crate::venue::binance::{ApiCredential, Kept, snapshot};
+use crate::venue::binance::{ApiCredential, Kept, quote, snapshot};
 use crate::venue::budget::{Budget, Share};
 use crate::venue::server_time::ServerTime;
 
@@ -38,6 +40,7 @@ const IDLE_WITHIN: Duration = Duration::from_secs(120);
 /// Acts under way at once; more wait for their turn, and keys never for orders.
 const KEY_ACTS: usize = 24;
 const ORDER_ACTS: usize = 8;
+const MONEY_ACTS: usize = 4;
 
 /// What its owner gave it. Whatever is missing, the acts that need it are refused.
 #[derive(Default)]
@@ -49,6 +52,8 @@ pub struct Parts {
     /// The declared keys, without their secrets.
     pub keys: Vec<SecretString>,
     pub hooks: BTreeMap<Box<str>, StopHook>,
+    /// The admin key is to move money as well.
+    pub transfer_to_master: bool,
 }
 
 pub struct ContainmentOutlet {
@@ -61,6 +66,8 @@ pub struct ContainmentOutlet {
     hooks: BTreeMap<Box<str>, StopHook>,
     key_acts: Semaphore,
     order_acts: Semaphore,
+    money_acts: Semaphore,
+    transfer_to_master: bool,
     state: Mutex<State>,
 }
 
@@ -82,6 +89,7 @@ enum Kind {
     Delete,
     Probe,
     Orders,
+    Money,
     Upkeep,
 }
 
@@ -132,6 +140,8 @@ impl ContainmentOutlet {
             hooks: parts.hooks,
             key_acts: Semaphore::new(KEY_ACTS),
             order_acts: Semaphore::new(ORDER_ACTS),
+            money_acts: Semaphore::new(MONEY_ACTS),
+            transfer_to_master: parts.transfer_to_master,
             state: Mutex::default(),
         }
     }
@@ -140,6 +150,12 @@ impl ContainmentOutlet {
         let turn = match act {
             Act::ListKeys | Act::SetRights { .. } | Act::DeleteKey { .. } | Act::Probe { .. } => Some(&self.key_acts),
             Act::OpenOrders | Act::CancelOrder { .. } => Some(&self.order_acts),
+            Act::Balances
+            | Act::Transfer { .. }
+            | Act::FindTransfer { .. }
+            | Act::Quote { .. }
+            | Act::Sell { .. }
+            | Act::FindOrder { .. } => Some(&self.money_acts),
             Act::StopBot { .. } => None,
         };
         let _turn = match turn {
@@ -160,6 +176,23 @@ impl ContainmentOutlet {
             Act::CancelOrder { symbol, order_id } => {
                 let body = self.granted(Kind::Orders, &Call::cancel_order(symbol, *order_id), clock).await;
                 body.and_then(|body| act::cancelled(&body, *order_id).map_err(unreadable))
+            }
+            Act::Balances => {
+                let body = self.granted(Kind::Money, &Call::balances(), clock).await;
+                body.and_then(|body| act::balances(&body).map_err(unreadable))
+            }
+            Act::Transfer { asset, amount, id } => self.transfer(asset, *amount, id, clock).await,
+            Act::FindTransfer { id } => self.find_transfer(id, clock).await,
+            Act::Quote { symbol } => self.quote(symbol, clock).await,
+            Act::Sell { symbol, quantity, price, id } => {
+                let body = self.granted(Kind::Money, &Call::sell(symbol, *quantity, *price, id), clock).await;
+                body.and_then(|body| quote::sold(&body, id).map_err(unreadable))
+            }
+            Act::FindOrder { symbol, id } => {
+                match self.granted(Kind::Money, &Call::find_order(symbol, id), clock).await {
+                    Err(ActOutcome::Refused { code: act::NO_SUCH_ORDER, .. }) => Ok(ActOutcome::NotFound),
+                    body => body.and_then(|body| quote::sold(&body, id).map_err(unreadable)),
+                }
             }
             Act::StopBot { hook } => match self.hooks.get(hook) {
                 Some(stop) => Ok(stop.stop(hook, &self.http, clock()).await),
@@ -209,14 +242,18 @@ impl ContainmentOutlet {
         clock: &(impl Fn() -> Time + Sync),
     ) -> CredentialOutcome {
         let checked = match self.restrictions(credential, clock).await {
-            Ok(told) => restrictions::check(role, &told),
+            // It moves no money without that right, and freezes and deletes all the same.
+            Ok(told) => restrictions::check(role, &told).map(|()| {
+                let moves = role == CredentialRole::Admin && self.transfer_to_master;
+                restrictions::check_transfer(&told).filter(|_| moves)
+            }),
             Err(ActOutcome::Refused { code: restrictions::NO_SUCH_KEY, .. }) => Err(restrictions::gone(role)),
             Err(why) => return CredentialOutcome::Unknown { reason: words(&why).into() },
         };
         match checked {
-            Ok(()) => {
+            Ok(no_transfer) => {
                 self.state().refused.remove(&role);
-                CredentialOutcome::Fine
+                no_transfer.map_or(CredentialOutcome::Fine, |fault| CredentialOutcome::Wrong { faults: vec![fault] })
             }
             Err(faults) => {
                 let told: Vec<String> =
@@ -303,6 +340,32 @@ impl ContainmentOutlet {
         Ok(ActOutcome::Probed(answers))
     }
 
+    async fn transfer(
+        &self,
+        asset: &Asset,
+        amount: Dec,
+        id: &str,
+        clock: &(impl Fn() -> Time + Sync),
+    ) -> Result<ActOutcome, ActOutcome> {
+        let call = Call::transfer(self.sub_account()?, asset, amount, id);
+        let body = self.granted(Kind::Money, &call, clock).await?;
+        act::transferred(&body, id).map_err(unreadable)
+    }
+
+    async fn find_transfer(&self, id: &str, clock: &(impl Fn() -> Time + Sync)) -> Result<ActOutcome, ActOutcome> {
+        let body = self.granted(Kind::Money, &Call::find_transfer(self.sub_account()?, id), clock).await?;
+        act::found_transfer(&body, id).map_err(unreadable)
+    }
+
+    async fn quote(&self, symbol: &Symbol, clock: &(impl Fn() -> Time + Sync)) -> Result<ActOutcome, ActOutcome> {
+        let calls = Call::quote(symbol);
+        let [info, average, day, depth] =
+            calls.each_ref().map(|call| self.ask(Kind::Money, call, With::Nothing, clock));
+        let (info, average, day, depth) = tokio::join!(info, average, day, depth);
+        let (info, average, day, depth) = (body(info?)?, body(average?)?, body(day?)?, body(depth?)?);
+        quote::quote(symbol, &info, [&average, &day], &depth).map_err(unreadable)
+    }
+
     fn sub_account(&self) -> Result<&str, ActOutcome> {
         self.sub_account.as_deref().ok_or_else(|| {
             not_sent("no sub-account is configured, and no API changes a key of one's own account; a person must")
@@ -340,8 +403,10 @@ impl ContainmentOutlet {
             return Err(not_sent(&reason));
         }
         let credential = credential.ok_or_else(|| match kind {
-            Kind::Orders => not_sent("no key to cancel with is configured ([containment] cancel_key, cancel_secret)"),
-            Kind::List | Kind::Rights | Kind::Delete | Kind::Probe | Kind::Upkeep => {
+            Kind::Orders | Kind::Money if call.by == By::Cancel => {
+                not_sent("no key to cancel with is configured ([containment] cancel_key, cancel_secret)")
+            }
+            Kind::List | Kind::Rights | Kind::Delete | Kind::Probe | Kind::Orders | Kind::Money | Kind::Upkeep => {
                 not_sent("no key of the master is configured ([containment] admin_key, admin_secret)")
             }
         })?;
@@ -389,7 +454,7 @@ impl ContainmentOutlet {
             With::Signed(credential) => (call.signed(credential, at), Some(credential.api_key())),
             With::Unsigned(key) if call.is_signed() => (call.missigned(at), Some(key.expose_secret())),
             With::Unsigned(key) => (String::new(), Some(key.expose_secret())),
-            With::Nothing => (String::new(), None),
+            With::Nothing => (call.open_query(), None),
         };
         let url = format!("{}{}{}{query}", self.rest_url, call.path, if query.is_empty() { "" } else { "?" });
         let mut request = match call.method {
@@ -429,7 +494,7 @@ impl ContainmentOutlet {
         if call.weight == 0 {
             return Ok(());
         }
-        let share = if kind == Kind::Orders { Share::Orders } else { Share::Keys };
+        let share = if matches!(kind, Kind::Orders | Kind::Money) { Share::Orders } else { Share::Keys };
         let paid = state.weight.spend(now, call.weight, share);
         paid.map_err(|held| ActOutcome::Held { until: held.until, reason: held.reason.into() })
     }
@@ -487,8 +552,13 @@ fn words(outcome: &ActOutcome) -> String {
         ActOutcome::Refused { code: 0, reason } | ActOutcome::Unknown { reason } => reason.to_string(),
         ActOutcome::Refused { code, reason } => format!("refused with code {code}: {reason}"),
         ActOutcome::Held { until, reason } => format!("held back until {until} UTC: {reason}"),
-        ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
-            "an answer of another kind".to_owned()
-        }
+        ActOutcome::Keys(_)
+        | ActOutcome::Probed(_)
+        | ActOutcome::Orders(_)
+        | ActOutcome::Balances(_)
+        | ActOutcome::NotFound
+        | ActOutcome::Quote(_)
+        | ActOutcome::Sold { .. }
+        | ActOutcome::Done { .. } => "an answer of another kind".to_owned(),
     }
 }

@@ -24,6 +24,7 @@ use crate::sim::params::Params;
 use crate::sim::refusal::Refusal;
 use crate::sim::sapi_limits::SapiLimits;
 use crate::sim::session::{ConnectionId, Session};
+use crate::sim::transfers::Transfers;
 use crate::sim::{market_data, trading};
 
 pub struct Exchange {
@@ -32,6 +33,7 @@ pub struct Exchange {
     pub(super) unknowns: Unknowns,
     pub(super) limits: Limits,
     pub(super) sapi_limits: SapiLimits,
+    pub(super) transfers: Transfers,
     pub(super) faults: Faults,
     pub(super) sessions: BTreeMap<ConnectionId, Session>,
     pub(super) connections: ConnectionId,
@@ -93,6 +95,7 @@ impl Exchange {
             keys: Keyring::new(now, &config.accounts)?,
             unknowns: config.unknowns,
             sapi_limits: SapiLimits::new(config.sapi_weight_per_minute),
+            transfers: Transfers::default(),
             limits: Limits::new(config.weight_per_minute, config.orders_per_10s, config.connections_per_5m),
             faults: Faults::default(),
             sessions: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! A master's say over its sub-accounts' keys, and over their money: the operations of `/sapi/…/sub-account`.
+//! A master's say over its sub-accounts' keys: the operations of `/sapi/…/sub-account`.
 //! Every change of a key is written into the ledger; what changes nothing is answered and not written.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,6 @@ use crate::sim::exchange::Exchange;
 use crate::sim::key::{ApiKey, KeyProof, Origins, Permission};
 use crate::sim::keyring::NewKey;
 use crate::sim::ledger::KeyChange;
-use crate::sim::market::asset;
 use crate::sim::order::{Actor, Uid};
 use crate::sim::params::Params;
 use crate::sim::refusal::Refusal;
@@ -166,34 +165,6 @@ impl Exchange {
             self.engine.ledger_mut().note_key(now, by, KeyChange::KeyAddresses, key);
         }
         self.key_of_sub_account(by, params)
-    }
-
-    /// Among a master and its sub-accounts; spot is the only wallet here.
-    pub(super) fn universal_transfer(&mut self, now: Time, by: &Actor, params: &Params) -> Result<Value, Refusal> {
-        if ["fromAccountType", "toAccountType"].iter().any(|side| params.text(side).is_some_and(|kind| kind != "SPOT"))
-        {
-            return Err(Refusal::unsupported());
-        }
-        let side = |email: &str, wallet: &str| {
-            params.need(wallet)?;
-            self.own_account(by, params.text(email))
-        };
-        let (from, to) = (side("fromEmail", "fromAccountType")?, side("toEmail", "toAccountType")?);
-        let amount = params.need_amount("amount")?;
-        let asset = asset(params.need("asset")?).ok_or_else(|| Refusal::missing("asset"))?;
-        if from == to || !amount.is_positive() {
-            return Err(Refusal::unsupported());
-        }
-        let number = self.engine.transfer(now, by, (from, to), asset, amount)?;
-        Ok(json!({ "tranId": number, "clientTranId": params.text("clientTranId") }))
-    }
-
-    /// Left out: the master itself.
-    fn own_account(&self, by: &Actor, email: Option<&str>) -> Result<Uid, Refusal> {
-        let is_master = self.keys.is_master(by.uid);
-        let own = email.is_none() || email == self.keys.email(by.uid);
-        let found = if own { Some(by.uid) } else { self.keys.sub_account(by.uid, email.unwrap_or_default()) };
-        found.filter(|_| is_master).ok_or_else(Refusal::unsupported)
     }
 
     fn sub_account(&self, by: &Actor, params: &Params) -> Result<Uid, Refusal> {

@@ -33,6 +33,7 @@ mod credentials;
 pub mod sapi;
 mod sapi_limits;
 mod key_desk;
+mod transfers;
 mod endpoint;
 mod firehose;
 mod control;

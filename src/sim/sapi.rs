@@ -31,6 +31,7 @@ pub enum SapiOp {
     RestrictAddresses,
     DeleteAddresses,
     UniversalTransfer,
+    TransferHistory,
 }
 
 /// Who pays for a request, and how much.
@@ -56,6 +57,7 @@ impl SapiOp {
             ("POST", "v2/sub-account/subAccountApi/ipRestriction") => Self::RestrictAddresses,
             ("DELETE", "v1/sub-account/subAccountApi/ipRestriction/ipList") => Self::DeleteAddresses,
             ("POST", "v1/sub-account/universalTransfer") => Self::UniversalTransfer,
+            ("GET", "v1/sub-account/universalTransfer") => Self::TransferHistory,
             _ => return None,
         })
     }
@@ -64,9 +66,12 @@ impl SapiOp {
     pub const fn security(self) -> Security {
         match self {
             Self::MarginPairs | Self::IsolatedPairs => Security::KeyOnly,
-            Self::Coins | Self::TradeFees | Self::KeyRestrictions | Self::ListKeys | Self::ShowAddresses => {
-                Security::READ
-            }
+            Self::Coins
+            | Self::TradeFees
+            | Self::KeyRestrictions
+            | Self::ListKeys
+            | Self::ShowAddresses
+            | Self::TransferHistory => Security::READ,
             Self::CreateKey | Self::DeleteKey | Self::PermitKey | Self::RestrictAddresses | Self::DeleteAddresses => {
                 Security::TRADE
             }
@@ -77,7 +82,7 @@ impl SapiOp {
     pub const fn cost(self) -> Cost {
         match self {
             Self::Coins | Self::IsolatedPairs => Cost::Address(10),
-            Self::TradeFees | Self::MarginPairs | Self::KeyRestrictions => Cost::Address(1),
+            Self::TradeFees | Self::MarginPairs | Self::KeyRestrictions | Self::TransferHistory => Cost::Address(1),
             Self::ListKeys
             | Self::CreateKey
             | Self::DeleteKey
@@ -144,6 +149,7 @@ impl Exchange {
             SapiOp::RestrictAddresses => self.restrict_addresses(now, by, params),
             SapiOp::DeleteAddresses => self.delete_addresses(now, by, params),
             SapiOp::UniversalTransfer => self.universal_transfer(now, by, params),
+            SapiOp::TransferHistory => self.transfer_history(now, by, params),
         }
     }
 

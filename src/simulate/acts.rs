@@ -81,8 +81,19 @@ impl World {
         let Some(process) = &mut self.process else { return };
         // Looking twice harms nobody; a change is asked for once, and again only when its outcome is known.
         let changes = match act {
-            Act::SetRights { .. } | Act::DeleteKey { .. } | Act::CancelOrder { .. } | Act::StopBot { .. } => true,
-            Act::ListKeys | Act::Probe { .. } | Act::OpenOrders => false,
+            Act::SetRights { .. }
+            | Act::DeleteKey { .. }
+            | Act::CancelOrder { .. }
+            | Act::StopBot { .. }
+            | Act::Transfer { .. }
+            | Act::Sell { .. } => true,
+            Act::ListKeys
+            | Act::Probe { .. }
+            | Act::OpenOrders
+            | Act::Balances
+            | Act::FindTransfer { .. }
+            | Act::Quote { .. }
+            | Act::FindOrder { .. } => false,
         };
         if changes && process.acts.under_way.values().any(|other| *other == act) {
             self.witness.fail(&format!("{act:?} was asked for while it was under way"));
@@ -139,6 +150,16 @@ impl World {
                 let body = self.granted(&Call::cancel_order(symbol, *order_id))?;
                 act::cancelled(&body, *order_id).map_err(unreadable)
             }
+            Act::Balances => act::balances(&self.granted(&Call::balances())?).map_err(unreadable),
+            Act::Transfer { asset, amount, id } => {
+                let body = self.granted(&Call::transfer(&self.means.sub_account, asset, *amount, id))?;
+                act::transferred(&body, id).map_err(unreadable)
+            }
+            Act::FindTransfer { id } => {
+                let body = self.granted(&Call::find_transfer(&self.means.sub_account, id))?;
+                act::found_transfer(&body, id).map_err(unreadable)
+            }
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => Err(refused("nobody sells here")),
             Act::StopBot { .. } => Err(refused("no way to stop the bot is declared here")),
         }
     }

@@ -104,6 +104,7 @@ fn stopping(account: &AccountSpec) -> Stopping {
         hooks: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
+        transfer_to_master: false,
     }
 }
 

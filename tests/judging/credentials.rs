@@ -18,7 +18,7 @@ fn checked(desk: &mut Desk, role: CredentialRole, outcome: CredentialOutcome) {
 }
 
 fn wrong(faults: &[&str]) -> CredentialOutcome {
-    let fault = |fault: &&str| CredentialFault { fault: (*fault).into(), step: "untick it".into() };
+    let fault = |fault: &&str| CredentialFault { fault: (*fault).into(), step: "untick it".into(), is_used: false };
     CredentialOutcome::Wrong { faults: faults.iter().map(fault).collect() }
 }
 
@@ -35,6 +35,7 @@ fn with_all_keys(declared: &mut Declared) {
         hooks: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
+        transfer_to_master: false,
     });
 }
 

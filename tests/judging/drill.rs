@@ -64,6 +64,7 @@ fn a_drill_mixes_with_no_theft_and_contains_nothing() {
             hooks: Vec::new(),
             quiet: Duration::from_secs(5),
             freeze_unanswered: Some(Duration::from_secs(10)),
+            transfer_to_master: false,
         });
     });
     desk.wait_ms(86_400_000);

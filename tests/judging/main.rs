@@ -15,6 +15,8 @@ mod exceptions;
 mod claims;
 mod stopping;
 mod authority;
+mod money;
+mod flatten;
 mod credentials;
 mod drill;
 mod order_limit;

@@ -11,9 +11,10 @@ use countersign::kernel::event::{
 };
 use countersign::kernel::incident::{IncidentState, Priority};
 use countersign::kernel::intent::{IntentBody, OrderTerms};
-use countersign::kernel::order::{OrderStatus, OrderType, Side, TimeInForce};
+use countersign::kernel::money::Dec;
+use countersign::kernel::order::{Asset, OrderStatus, OrderType, Side, TimeInForce};
 use countersign::kernel::people::Way;
-use countersign::kernel::report::ExecutionReport;
+use countersign::kernel::report::{Balance, ExecutionReport};
 use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
 use countersign::kernel::time::Time;
 
@@ -30,18 +31,20 @@ pub(crate) fn may_stop(declared: &mut Declared) {
         hooks: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
+        transfer_to_master: false,
     });
 }
 
 /// The venue's side: the bot's key until it is deleted, and the orders that a read would show.
-struct Venue {
+pub struct Venue {
     bot_key: Option<KeyRights>,
     open: Vec<OrderSnapshot>,
-    done: Vec<String>,
+    pub free: Vec<(&'static str, Dec)>,
+    pub done: Vec<String>,
 }
 
 impl Venue {
-    fn act(&mut self, act: &Act) -> ActOutcome {
+    pub fn act(&mut self, act: &Act) -> ActOutcome {
         let done = ActOutcome::Done { proof: "".into() };
         match act {
             Act::ListKeys => {
@@ -80,20 +83,38 @@ impl Venue {
                 self.done.push(format!("cancelled {order_id}"));
                 done
             }
+            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => {
+                panic!("nothing is ever sold by itself: {act:?}")
+            }
             Act::StopBot { .. } => unreachable!("no way to stop the bot was declared"),
+            Act::Balances => {
+                let rows = self.free.iter().map(|(asset, free)| (Asset::new(asset), *free));
+                let rows = rows.map(|(asset, free)| Balance { asset, free, locked: Dec::ZERO });
+                ActOutcome::Balances(rows.collect())
+            }
+            Act::Transfer { asset, amount, .. } => {
+                self.free.retain(|(held, _)| *asset != Asset::new(held));
+                self.done.push(format!("moved {amount} {asset}"));
+                done
+            }
+            Act::FindTransfer { .. } => unreachable!("every transfer was answered"),
         }
     }
 }
 
-struct Stage {
-    desk: Desk,
-    venue: Venue,
+pub struct Stage {
+    pub desk: Desk,
+    pub venue: Venue,
 }
 
 impl Stage {
     /// A bot's order and a stranger's rest on the book.
     fn new() -> Self {
-        let mut desk = Desk::open_with(may_stop);
+        Self::with(may_stop)
+    }
+
+    pub fn with(change: impl FnOnce(&mut Declared)) -> Self {
+        let mut desk = Desk::open_with(change);
         let own = desk.order(2, "own");
         desk.say(own.place());
         desk.show(own.placed());
@@ -102,17 +123,17 @@ impl Stage {
         desk.pass();
         check(&desk, "order 2: matched B\n order 3: foreign\n foreign_order orders=1 USDT=600");
         let open = vec![own.read(OrderStatus::New), thief.read(OrderStatus::New)];
-        Self { desk, venue: Venue { bot_key: Some(TRADES), open, done: Vec::new() } }
+        Self { desk, venue: Venue { bot_key: Some(TRADES), open, free: Vec::new(), done: Vec::new() } }
     }
 
-    fn command(&mut self, command: Command, totp: Totp) -> Answer {
+    pub fn command(&mut self, command: Command, totp: Totp) -> Answer {
         let ticket = Ticket(self.desk.answers.len() as u64);
         let (way, why) = (Some(Way::Host { uid: 0 }), Some("it is over".into()));
         self.desk.event(Event::Command { ticket, by: "owner".into(), way, why, incident: None, command, totp });
         self.desk.answers.pop().expect("a command is answered")
     }
 
-    fn run(&mut self, ms: u64) {
+    pub fn run(&mut self, ms: u64) {
         let until = self.desk.now + Duration::from_millis(ms);
         while self.desk.now < until {
             while let Some((effect, act)) = self.desk.acts.pop_front() {
@@ -123,7 +144,7 @@ impl Stage {
         }
     }
 
-    fn word(&self) -> String {
+    pub fn word(&self) -> String {
         self.desk.kernel.progress().map_or_else(String::new, |progress| progress.word.to_string())
     }
 }
@@ -380,8 +401,10 @@ fn a_resume_that_comes_too_early_takes_nothing_back_from_the_freeze() {
 
 #[test]
 fn a_kill_is_bounded_by_a_cooldown_and_a_freeze_is_not() {
-    let mut stage =
-        Stage { desk: acting(|_| {}), venue: Venue { bot_key: Some(TRADES), open: Vec::new(), done: Vec::new() } };
+    let mut stage = Stage {
+        desk: acting(|_| {}),
+        venue: Venue { bot_key: Some(TRADES), open: Vec::new(), free: Vec::new(), done: Vec::new() },
+    };
     theft(&mut stage.desk);
     let found = stage.desk.order(3, "thief").found(OrderStatus::Filled);
     stage.desk.answer(found);

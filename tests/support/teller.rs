@@ -242,6 +242,7 @@ fn account(now: Time, config: &SharedConfig) -> Kernel {
         hooks: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
+        transfer_to_master: false,
     });
     let mut kernel = Kernel::new(Account::new("main"));
     let (declared, rules) = (Box::new(declared), Box::new(RuleSet::default()));

@@ -115,6 +115,24 @@ fn an_intake_that_other_hosts_can_reach_is_refused() {
 }
 
 #[test]
+fn money_is_moved_where_it_is_asked_for_and_can_be() {
+    let with = |text: String| parse(&text);
+    let on = |text: &str| format!("transfer_to_master = true\n{text}");
+    let (stopping, parts) = load(&with(on(ASK)).unwrap(), &SECRETS).unwrap();
+    assert!(stopping.transfers() && parts.transfer_to_master);
+    let (stopping, parts) = load(&with(on(ASK).replace("\"ask\"", "\"watch\"")).unwrap(), &SECRETS).unwrap();
+    assert!(!stopping.transfers() && !parts.transfer_to_master);
+    let (stopping, parts) = load(&with(ASK.to_owned()).unwrap(), &SECRETS).unwrap();
+    assert!(!stopping.transfers() && !parts.transfer_to_master);
+    for missing in ["cancel_", "sub_account"] {
+        let without = ASK.lines().filter(|line| !line.trim().starts_with(missing));
+        let without = without.filter(|line| missing != "sub_account" || !line.trim().starts_with("admin_"));
+        let told = with(on(&without.collect::<Vec<_>>().join("\n"))).unwrap_err();
+        assert!(told.contains("transfer_to_master needs") && told.contains("hint: "), "{told}");
+    }
+}
+
+#[test]
 fn mode_watch_loads_nothing() {
     for text in [ASK.replace("\"ask\"", "\"watch\""), ASK.replace("mode = \"ask\"", ""), String::new()] {
         // No secret is there: each load would fail.

@@ -152,6 +152,8 @@ impl Kernel {
             | Command::Arm
             | Command::Allow { .. }
             | Command::EndAllowance { .. }
+            | Command::PlanFlatten { .. }
+            | Command::Flatten { .. }
             | Command::EndManual
             | Command::NotMe { .. } => {}
             // Said before a password is used up for it.
@@ -191,6 +193,8 @@ impl Kernel {
             Command::Arm => self.arm(by, why),
             Command::Allow { what, for_s } => self.allow(by, why, what, *for_s),
             Command::EndAllowance { what } => self.end_allowance(by, what),
+            Command::PlanFlatten { to, within } => self.plan_flatten(to, *within, by),
+            Command::Flatten { plan } => self.flatten_now(*plan, by),
             Command::Manual { claim } => self.open_claim(claim, by, why.unwrap_or_default()),
             Command::EndManual => self.end_claim(&format!("ended by {by}")),
             Command::NotMe { window } => self.not_me(by, *window),

@@ -13,6 +13,7 @@ use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
 use crate::kernel::event::{Effect, EffectId};
+use crate::kernel::flatten::Flatten;
 use crate::kernel::incident::{Contained, IncidentId, Priority};
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
@@ -24,6 +25,8 @@ use crate::kernel::verdict::Verdict;
 const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// What a containment wants at once, and cannot have at once, it gets no sooner: an event is a row.
 pub(super) const POLL_GAP: Duration = Duration::from_millis(100);
+/// A sign of somebody else at the master's login this long before a kill, or later, keeps the money from the master.
+const SIGN_COUNTS_FOR: Duration = Duration::from_secs(86_400);
 /// Shown on the card; all of them stand in `countersign containment`.
 pub(super) const LINES_ON_CARD: usize = 12;
 
@@ -71,6 +74,12 @@ pub struct Stop {
     pub(super) alone: Alone,
     #[serde(default, skip_serializing_if = "Rehearsal::is_unused")]
     pub(super) rehearsal: Rehearsal,
+    /// The last sign of somebody else at the master's login: when, and as it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    master_sign: Option<(Time, Box<str>)>,
+    /// What is sold at its owner's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) flatten: Option<Box<Flatten>>,
 }
 
 impl Stop {
@@ -89,6 +98,19 @@ impl Stop {
             && self.codes == Codes::default()
             && self.alone == Alone::default()
             && self.rehearsal.is_unused()
+            && self.master_sign.is_none()
+            && self.flatten.is_none()
+    }
+}
+
+impl Stop {
+    /// A sign shortly before a theft, or after it, says that the thief may have more than a key.
+    fn doubt_master(&self, now: Time, containment: &mut Containment) {
+        if let Some((at, what)) = &self.master_sign
+            && containment.started_at <= *at + SIGN_COUNTS_FOR
+        {
+            containment.doubt_master(now, what);
+        }
     }
 }
 
@@ -102,7 +124,25 @@ impl Kernel {
     pub fn preview(&self, aim: Aim) -> Result<Progress, String> {
         let stopping = self.may_stop()?;
         let asked = Asked { aim, by: "nobody yet".into(), incident: None };
-        Ok(Containment::new(self.now(), asked, stopping, &self.state.stop.alive).progress())
+        let mut containment = Containment::new(self.now(), asked, stopping, &self.state.stop.alive);
+        self.state.stop.doubt_master(self.now(), &mut containment);
+        Ok(containment.progress())
+    }
+
+    /// The exchange shows what only somebody with the master's login can have done, or who used one.
+    pub(super) fn signs_of_master(&mut self, at: Time, what: &str) {
+        let now = self.now();
+        if self.declared.stopping.as_ref().is_none_or(|stopping| !stopping.transfers()) {
+            return;
+        }
+        let stop = &mut self.state.stop;
+        if stop.master_sign.as_ref().is_none_or(|(before, _)| *before < at) {
+            stop.master_sign = Some((at, what.into()));
+        }
+        if let Some(mut containment) = stop.containment.take() {
+            stop.doubt_master(now, &mut containment);
+            stop.containment = Some(containment);
+        }
     }
 
     pub(super) fn may_stop(&self) -> Result<&Stopping, String> {
@@ -160,6 +200,7 @@ impl Kernel {
             (_, Aim::Freeze | Aim::Kill | Aim::Drill) => {
                 let mut containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
                 containment.allow(now, self.allowed_keys());
+                self.state.stop.doubt_master(now, &mut containment);
                 self.state.stop.containment = Some(Box::new(containment));
                 self.state.stop.incident = None;
             }
@@ -238,7 +279,7 @@ impl Kernel {
         self.set_timer(LOOK_EVERY, Timer::LookAtKeys);
     }
 
-    fn act(&mut self, act: Act) -> EffectId {
+    pub(super) fn act(&mut self, act: Act) -> EffectId {
         let index = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
         self.effects.push(Effect::Act(act));
         EffectId { cause: self.state.now.seq, index }
@@ -278,6 +319,9 @@ impl Kernel {
             (true, _) => format!("the sub-account's list shows keys that nobody declared: {}", more.join(", ")),
         };
         let priority = if missing.is_empty() { Priority::Warning } else { Priority::Critical };
+        if !more.is_empty() {
+            self.signs_of_master(now, "the sub-account's list showed a key that nobody declared");
+        }
         let headline = "The exchange's keys are not the declared ones";
         self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, NOT_LISTED);
     }
@@ -301,7 +345,7 @@ impl Kernel {
             }
             return;
         }
-        if self.rehearsed(effect, outcome) {
+        if self.rehearsed(effect, outcome) || self.flatten_acted(effect, outcome) {
             return;
         }
         let mut shown = BTreeMap::new();

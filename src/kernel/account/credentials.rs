@@ -90,6 +90,8 @@ impl Kernel {
         }
         let told: Vec<&str> = faults.iter().map(|fault| &*fault.fault).collect();
         let mut advice: Vec<&str> = faults.iter().map(|fault| &*fault.step).collect();
+        let used = faults.iter().all(|fault| fault.is_used);
+        let priority = if used { Priority::Warning } else { Priority::Critical };
         let (headline, last) = match role {
             CredentialRole::Watch => (
                 "countersign's watch key is not as it must be",
@@ -99,6 +101,10 @@ impl Kernel {
                 "countersign does not use its cancel key: it is not as it must be",
                 "Until a later check is fine, no order can be cancelled from here.",
             ),
+            CredentialRole::Admin if used => (
+                "countersign's admin key cannot do all that is configured",
+                "It is used all the same: keys are frozen and deleted from here.",
+            ),
             CredentialRole::Admin => (
                 "countersign does not use its admin key: it is not as it must be",
                 "Until a later check is fine, no key can be frozen or deleted here.",
@@ -106,7 +112,7 @@ impl Kernel {
         };
         advice.push(last);
         let line = told.join("; ");
-        self.built_in("credential_wrong", Cause::Credential, role.word(), Priority::Critical, headline, line, &advice);
+        self.built_in("credential_wrong", Cause::Credential, role.word(), priority, headline, line, &advice);
     }
 
     /// The hour begins with the last check that could be made, or with the first that could not.

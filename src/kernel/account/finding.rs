@@ -199,6 +199,13 @@ impl Kernel {
             return;
         }
         let now = self.now();
+        match evidence.source {
+            AccessSource::Venue | AccessSource::Mail => {
+                self.signs_of_master(evidence.at, &format!("{address}, unfamiliar, at {} UTC", evidence.at));
+            }
+            // They tell of what left a host of the owner's, with a key and not with a password.
+            AccessSource::Host | AccessSource::BotEgress => {}
+        }
         if self.state.addresses.get(&address).is_some_and(|told| now.since(*told) < ADDRESS_AGAIN_AFTER) {
             return;
         }

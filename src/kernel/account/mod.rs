@@ -14,6 +14,7 @@ mod mirror;
 mod audit;
 mod feed;
 mod contain;
+mod flatten;
 mod alone;
 mod authority;
 mod arming;
@@ -153,6 +154,8 @@ enum Timer {
     StillBlind,
     /// The containment has something to do.
     Contain,
+    /// What its owner sells has something to do.
+    Flatten,
     /// See whether the declared keys answer from here.
     LookAtKeys,
     /// An exception of this name expires.
@@ -283,6 +286,7 @@ impl Kernel {
         }
         self.drive_containment();
         self.drive_rehearsal();
+        self.drive_flatten();
     }
 
     fn moment(&self) -> (Time, u64) {
@@ -317,7 +321,7 @@ impl Kernel {
                 Timer::Echo => self.check_echoes(),
                 Timer::StillBlind => self.check_still_blind(),
                 // It is driven after every event, this one as well.
-                Timer::Contain | Timer::Rehearse => {}
+                Timer::Contain | Timer::Rehearse | Timer::Flatten => {}
                 Timer::LookAtKeys => self.look_at_keys(),
                 Timer::Unanswered(incident) => self.unanswered(incident),
                 Timer::Corroborate(key, incident) => self.corroborate(key, incident),
@@ -376,6 +380,7 @@ impl Kernel {
         self.restart_intents();
         self.rejudge_passed();
         self.restart_containment();
+        self.restart_flatten();
         self.restart_credentials();
         match self.state.coverage.blind_since {
             Some(since) => self.tell_blind(format!("countersign was not running, or could not see, from {since} UTC")),

@@ -72,6 +72,9 @@ pub(super) struct KeyTask {
     curious: bool,
     changed_at: Time,
     pub last_probe: Option<Box<str>>,
+    /// As the first list showed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rights_first: Option<KeyRights>,
 }
 
 impl KeyTask {
@@ -97,6 +100,7 @@ impl KeyTask {
             curious: false,
             changed_at: Time::EPOCH,
             last_probe: None,
+            rights_first: None,
         }
     }
 
@@ -247,12 +251,43 @@ impl KeyTask {
                 tries.failed(now, reason);
                 self.unsure = true;
             }
-            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) => {
+            ActOutcome::Keys(_)
+            | ActOutcome::Probed(_)
+            | ActOutcome::Orders(_)
+            | ActOutcome::Balances(_)
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. } => {
                 tries.failed(now, "the answer was of another kind");
                 self.unsure = true;
             }
         }
         None
+    }
+
+    /// What somebody else did to it, who must hold the master's login or a key of it, by a list that was asked for after our
+    /// own last change.
+    pub(super) fn meddled_with(&self, asked_at: Time, row: Option<&KeyRow>) -> Option<&'static str> {
+        let under_way = self.freeze.under_way || self.delete.under_way || self.unsure;
+        if asked_at < self.changed_at || under_way {
+            return None;
+        }
+        match (self.goal, row) {
+            (Goal::Keep, None) => (self.listed == Listed::Shown).then_some("it is gone, and was not deleted from here"),
+            (Goal::Keep, Some(row)) => {
+                let changed = self.rights_first.is_some_and(|first| first != row.rights);
+                changed.then_some("its rights were changed")
+            }
+            (Goal::Freeze | Goal::Delete, Some(row)) if row.rights.any() => {
+                let other = self.rights_before.is_some_and(|before| before != row.rights);
+                match self.frozen_at {
+                    Some(_) => Some("it was frozen, and got rights again"),
+                    None => other.then_some("its rights were changed"),
+                }
+            }
+            // Its owner may have deleted it himself.
+            (Goal::Freeze | Goal::Delete, _) | (Goal::Thaw | Goal::ByHand | Goal::Look, _) => None,
+        }
     }
 
     /// The list showed it, or did not. One that was asked for before our last change says nothing.
@@ -266,6 +301,7 @@ impl KeyTask {
             return None;
         }
         (self.unsure, self.curious) = (false, false);
+        self.rights_first = self.rights_first.or(row.map(|row| row.rights));
         let before = std::mem::replace(&mut self.listed, if row.is_some() { Listed::Shown } else { Listed::Absent });
         let Some(row) = row else {
             self.gone_at.get_or_insert(now);
@@ -315,7 +351,13 @@ impl KeyTask {
                 self.probe.failed(now, reason);
                 return None;
             }
-            ActOutcome::Keys(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
+            ActOutcome::Keys(_)
+            | ActOutcome::Orders(_)
+            | ActOutcome::Balances(_)
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
+            | ActOutcome::Done { .. } => {
                 self.probe.failed(now, "the answer was of another kind");
                 return None;
             }

@@ -136,7 +136,13 @@ impl OrdersTask {
                 };
             }
             ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => cancel.tries.failed(now, reason),
-            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Orders(_) => {
+            ActOutcome::Keys(_)
+            | ActOutcome::Probed(_)
+            | ActOutcome::Orders(_)
+            | ActOutcome::Balances(_)
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. } => {
                 cancel.tries.failed(now, "the answer was of another kind");
             }
         }
@@ -159,7 +165,13 @@ impl OrdersTask {
             ActOutcome::Orders(_) => return self.compare(now, shown, blocked_at, quiet),
             ActOutcome::Held { until, reason } => self.read.held(*until, reason),
             ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => self.read.failed(now, reason),
-            ActOutcome::Keys(_) | ActOutcome::Probed(_) | ActOutcome::Done { .. } => {
+            ActOutcome::Keys(_)
+            | ActOutcome::Probed(_)
+            | ActOutcome::Balances(_)
+            | ActOutcome::NotFound
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
+            | ActOutcome::Done { .. } => {
                 self.read.failed(now, "the answer was of another kind");
             }
         }

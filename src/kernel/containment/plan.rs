@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::act::KeyPrint;
 use crate::kernel::containment::key::{Goal, KeyTask, Listed};
+use crate::kernel::containment::sweep::Sweep;
 use crate::kernel::containment::tries::{LOUD_AFTER, Tries};
 use crate::kernel::containment::{Aim, Containment, End};
 use crate::kernel::incident::{IncidentId, Line};
@@ -58,6 +59,7 @@ impl Containment {
     #[must_use]
     pub fn progress(&self) -> Progress {
         let since = |at: Time| at.millis() - self.started_at.millis();
+        let money_left = self.sweep.as_ref().is_some_and(|sweep| !sweep.is_whole());
         let word = match self.ended {
             None if self.aim == Aim::Freeze => "not frozen yet",
             None if self.aim == Aim::Release => "not released yet",
@@ -65,6 +67,8 @@ impl Containment {
             None => "not contained",
             Some((_, End::Frozen)) => "frozen",
             Some((_, End::Released)) => "released",
+            Some((_, End::Contained)) if money_left => "contained; not all money was moved",
+            Some((_, End::RevokedUnprobed)) if money_left => "revoked, unprobed; not all money was moved",
             Some((_, End::Contained)) => "contained",
             Some((_, End::RevokedUnprobed)) => "revoked, unprobed",
             Some((_, End::Drilled)) => "drill: the key is proved dead",
@@ -114,6 +118,7 @@ impl Containment {
                 }
             }));
             steps.extend([self.cancel_step(), self.gone_step()]);
+            steps.extend(self.sweep.as_ref().map(sweep_step));
         }
         steps
     }
@@ -169,6 +174,26 @@ impl Containment {
             state: if self.orders.gone_at.is_some() { StepState::Proved } else { state_of(&self.orders.read) },
             detail: self.orders.last_failure().map(Into::into),
         }
+    }
+}
+
+fn sweep_step(sweep: &Sweep) -> PlanStep {
+    PlanStep {
+        what: "move the free money of the sub-account to the master".into(),
+        after: "everything above is proved, and nothing points at the master's login".into(),
+        proof: "the balances, read again, show nothing free".into(),
+        on_failure: "an unanswered transfer is looked up by its id; what was refused three times is left, and told"
+            .into(),
+        state: match (sweep.ended_at, sweep.is_whole()) {
+            (Some(_), true) => StepState::Proved,
+            (Some(_), false) => StepState::NotProved,
+            (None, _) if sweep.has_begun() => StepState::UnderWay,
+            (None, _) => StepState::Waiting,
+        },
+        detail: match (&sweep.withheld, sweep.has_begun()) {
+            (_, true) => Some(sweep.told().into()),
+            (withheld, false) => withheld.clone(),
+        },
     }
 }
 

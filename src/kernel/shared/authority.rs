@@ -405,6 +405,8 @@ impl Shared {
                 );
                 return self.report(now, &text);
             }
+            // It trades: its own incident goes to every channel.
+            (None, Command::PlanFlatten { .. } | Command::Flatten { .. }) => return,
             // A claim window's own card tells of it on every channel.
             (None, Command::Manual { .. }) => return self.answer_said(now, said, "The claim window is open."),
             (None, Command::EndManual) => return self.answer_said(now, said, "The claim window is over."),
@@ -461,6 +463,7 @@ const fn kind(command: &Command) -> &'static str {
         Command::Disarm { .. } => "disarm",
         Command::Arm => "arm",
         Command::Allow { .. } | Command::EndAllowance { .. } => "allow",
+        Command::PlanFlatten { .. } | Command::Flatten { .. } => "flatten",
         Command::Manual { .. } | Command::EndManual => "manual",
         Command::NotMe { .. } => "not-me",
         Command::Approve { .. } => "approve",

@@ -391,6 +391,20 @@ fn a_master_sweeps_its_sub_account() {
     assert_eq!(desk.refused(&admin, "POST", TRANSFER, &format!("{sweep}=100000")), (400, -9000));
     let done = desk.ask(&admin, "POST", TRANSFER, &format!("{sweep}=99950&clientTranId=sweep-1"));
     assert_eq!(done, json!({ "tranId": 1, "clientTranId": "sweep-1" }));
+    // An id counts once, and the history tells what became of it.
+    assert_eq!(desk.refused(&admin, "POST", TRANSFER, &format!("{sweep}=1&clientTranId=sweep-1")), (400, -9000));
+    let shown = desk.ask(&admin, "GET", TRANSFER, &format!("fromEmail={EMAIL}&clientTranId=sweep-1"));
+    let row = &shown["result"][0];
+    assert_eq!((&shown["totalCount"], &row["status"], &row["tranId"]), (&json!(1), &json!("SUCCESS"), &json!(1)));
+    assert_eq!(
+        (&row["asset"], &row["amount"], &row["fromEmail"]),
+        (&json!("USDT"), &json!("99950.00000000"), &json!("main+bot@example.com"))
+    );
+    for none in [format!("fromEmail={EMAIL}&clientTranId=sweep-2"), format!("toEmail={EMAIL}"), String::new()] {
+        assert_eq!(desk.ask(&admin, "GET", TRANSFER, &none)["totalCount"], json!(0), "{none}");
+    }
+    let both = format!("fromEmail={EMAIL}&toEmail={EMAIL}");
+    assert_eq!(desk.refused(&admin, "GET", TRANSFER, &both), (400, -9000));
     let held = desk.ask(&admin, "GET", "/api/v3/account", "omitZeroBalances=true");
     assert_eq!(held["balances"], json!([{ "asset": "USDT", "free": "99950.00000000", "locked": "0.00000000" }]));
     let ledger = desk.control("GET", "ledger", &json!({}));

@@ -10,7 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::kernel::act::{ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
 use crate::kernel::event::{ReadOutcome, ReadRequest};
-use crate::kernel::order::{OrderId, Symbol};
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Asset, ClientId, OrderId, Symbol};
 use crate::kernel::time::Time;
 use crate::venue::binance::json::{self, Fields, Kept};
 use crate::venue::binance::sign::{ApiCredential, percent_encoded, rest_query};
@@ -21,6 +22,10 @@ use crate::venue::budget;
 const PAGE_SIZE: usize = 100;
 /// The venue allows 30 keys a sub-account; a list that claims more than this is not believed.
 pub const KEYS_MAX: usize = 1_000;
+/// As many levels as the cheapest answer holds; what lies deeper is not counted on.
+const BIDS: usize = 100;
+pub const NO_SUCH_ORDER: i64 = -2013;
+const TRANSFERS: &str = "/sapi/v1/sub-account/universalTransfer";
 pub const CLOCK_REFUSED: i64 = -1021;
 const REASON_CHARS_MAX: usize = 200;
 
@@ -89,6 +94,67 @@ impl Call {
         Self { method: Method::Delete, path: "/api/v3/order", params, weight: 1, by: By::Cancel }
     }
 
+    pub fn balances() -> Self {
+        let params = vec![("omitZeroBalances", "true".to_owned())];
+        Self { method: Method::Get, path: "/api/v3/account", params, weight: 20, by: By::Cancel }
+    }
+
+    /// Without `toEmail` it goes to the master; the key needs the right to transfer internally. By the venue's page
+    /// (sub_account/asset-management/Universal-Transfer) `clientTranId` may not be repeated.
+    pub fn transfer(sub_account: &str, asset: &Asset, amount: Dec, id: &str) -> Self {
+        let params = vec![
+            ("fromEmail", sub_account.to_owned()),
+            ("fromAccountType", "SPOT".to_owned()),
+            ("toAccountType", "SPOT".to_owned()),
+            ("clientTranId", id.to_owned()),
+            ("asset", asset.to_string()),
+            ("amount", amount.to_string()),
+        ];
+        Self { method: Method::Post, path: TRANSFERS, params, weight: 0, by: By::Admin }
+    }
+
+    /// By the venue's page (sub_account/asset-management/Query-Universal-Transfer-History) one side only may be named, and
+    /// without times the last seven days are looked through.
+    pub fn find_transfer(sub_account: &str, id: &str) -> Self {
+        let params = vec![("fromEmail", sub_account.to_owned()), ("clientTranId", id.to_owned())];
+        Self { method: Method::Get, path: TRANSFERS, params, weight: 0, by: By::Admin }
+    }
+
+    /// What a market takes, what it traded at, and what is bid there: for anybody to ask.
+    pub fn quote(symbol: &Symbol) -> [Self; 4] {
+        let ask = |path, weight, more: &[(&'static str, String)]| {
+            let params = [&[("symbol", symbol.to_string())], more].concat();
+            Self { method: Method::Get, path, params, weight, by: By::Nobody }
+        };
+        let levels = [("limit", BIDS.to_string())];
+        [
+            ask("/api/v3/exchangeInfo", 20, &[]),
+            ask("/api/v3/avgPrice", 2, &[]),
+            ask("/api/v3/ticker/24hr", 2, &[]),
+            ask("/api/v3/depth", 5, &levels),
+        ]
+    }
+
+    /// It fills at once at the limit or better, and what does not is gone.
+    pub fn sell(symbol: &Symbol, quantity: Dec, price: Dec, id: &ClientId) -> Self {
+        let params = vec![
+            ("symbol", symbol.to_string()),
+            ("side", "SELL".to_owned()),
+            ("type", "LIMIT".to_owned()),
+            ("timeInForce", "IOC".to_owned()),
+            ("quantity", quantity.to_string()),
+            ("price", price.to_string()),
+            ("newClientOrderId", id.to_string()),
+            ("newOrderRespType", "RESULT".to_owned()),
+        ];
+        Self { method: Method::Post, path: "/api/v3/order", params, weight: 1, by: By::Cancel }
+    }
+
+    pub fn find_order(symbol: &Symbol, id: &ClientId) -> Self {
+        let params = vec![("symbol", symbol.to_string()), ("origClientOrderId", id.to_string())];
+        Self { method: Method::Get, path: "/api/v3/order", params, weight: 4, by: By::Cancel }
+    }
+
     /// What the key that signs may do.
     pub fn restrictions() -> Self {
         let path = "/sapi/v1/account/apiRestrictions";
@@ -97,6 +163,11 @@ impl Call {
 
     pub fn server_time() -> Self {
         Self { method: Method::Get, path: "/api/v3/time", params: Vec::new(), weight: 1, by: By::Nobody }
+    }
+
+    /// What anybody may ask, as it is.
+    pub fn open_query(&self) -> String {
+        rest_query(&self.params)
     }
 
     /// The query with its timestamp and signature.
@@ -314,6 +385,43 @@ pub fn open_orders(body: &str) -> Result<ActOutcome, Kept> {
         ReadOutcome::Balances(_) | ReadOutcome::Order(_) | ReadOutcome::NotFound | ReadOutcome::Unknown { .. } => {
             Err(Kept::new("the answer is of another kind"))
         }
+    }
+}
+
+pub fn balances(body: &str) -> Result<ActOutcome, Kept> {
+    match snapshot::outcome(&ReadRequest::Balances, body)? {
+        ReadOutcome::Balances(balances) => Ok(ActOutcome::Balances(balances)),
+        ReadOutcome::OpenOrders(_) | ReadOutcome::Order(_) | ReadOutcome::NotFound | ReadOutcome::Unknown { .. } => {
+            Err(Kept::new("the answer is of another kind"))
+        }
+    }
+}
+
+/// The body of a granted transfer: the venue's number of it.
+pub fn transferred(body: &str, id: &str) -> Result<ActOutcome, Kept> {
+    let answer = json::parse(body)?;
+    let answer = answer.object("the answer")?;
+    if answer.text_if_any("clientTranId")?.is_some_and(|shown| shown != id) {
+        return Err(Kept::new("the answer is about another transfer"));
+    }
+    Ok(ActOutcome::Done { proof: format!("number {}", answer.int("tranId")?).into() })
+}
+
+/// The body of a granted look for one transfer. Of the words of its state the venue's page shows SUCCESS alone.
+pub fn found_transfer(body: &str, id: &str) -> Result<ActOutcome, Kept> {
+    let answer = json::parse(body)?;
+    let rows = answer.object("the answer")?.list("result")?;
+    let [row] = rows else {
+        let why = format_args!("{} transfers are shown where one was asked for", rows.len());
+        return if rows.is_empty() { Ok(ActOutcome::NotFound) } else { Err(Kept::new(why)) };
+    };
+    let row = row.object("a transfer")?;
+    if row.text("clientTranId")? != id {
+        return Err(Kept::new("another transfer is shown than the one that was asked for"));
+    }
+    match row.text("status")? {
+        "SUCCESS" => Ok(ActOutcome::Done { proof: "SUCCESS".into() }),
+        other => Err(Kept::new(format_args!("the transfer is shown as {other:.40}"))),
     }
 }
 

@@ -71,6 +71,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub fn as_decimal(&self, what: &str) -> Result<Dec, Kept> {
+        let decimal = self.as_text().and_then(|text| text.parse().ok());
+        decimal.ok_or_else(|| Kept::new(format_args!("{what} is {self}, not a decimal in quotes")))
+    }
+
     fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),

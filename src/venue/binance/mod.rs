@@ -7,6 +7,7 @@ pub mod request;
 pub mod sign;
 pub mod snapshot;
 pub mod act;
+pub mod quote;
 pub mod restrictions;
 
 pub use frame::{Answer, Frame, Response, VenueError, read};

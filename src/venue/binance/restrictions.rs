@@ -14,6 +14,7 @@ pub struct Restrictions {
 
 const READING: &str = "enableReading";
 const WITHDRAWALS: &str = "enableWithdrawals";
+const INTERNAL_TRANSFER: &str = "enableInternalTransfer";
 const SPOT: &str = "enableSpotAndMarginTrading";
 
 /// The rights to trade beside spot, and how the venue's page names them.
@@ -26,10 +27,8 @@ const OTHER_TRADING: [(&str, &str); 5] = [
 ];
 
 /// The rights to move money inside the venue.
-const TRANSFERS: [(&str, &str); 2] = [
-    ("permitsUniversalTransfer", "Permits Universal Transfer"),
-    ("enableInternalTransfer", "Enable Internal Transfer"),
-];
+const TRANSFERS: [(&str, &str); 2] =
+    [("permitsUniversalTransfer", "Permits Universal Transfer"), (INTERNAL_TRANSFER, "Enable Internal Transfer")];
 
 /// Rights of a name that nobody knows, told one by one; there are never that many.
 const UNKNOWN_TOLD_MAX: usize = 8;
@@ -71,7 +70,8 @@ pub const NO_SUCH_KEY: i64 = -2008;
 #[must_use]
 pub fn gone(role: CredentialRole) -> Vec<CredentialFault> {
     let fault = format!("the {role} key is not known to the exchange ({NO_SUCH_KEY}): it was deleted, or mistyped");
-    vec![CredentialFault { fault: fault.into(), step: "make a new one, put it into the vault, and start again".into() }]
+    let step = "make a new one, put it into the vault, and start again".into();
+    vec![CredentialFault { fault: fault.into(), step, is_used: false }]
 }
 
 /// Each fault with the step that mends it.
@@ -80,7 +80,11 @@ pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Ve
     let mut faults = Vec::new();
     let mut fault = |is_one: bool, fault: &str, step: &str| {
         if is_one {
-            faults.push(CredentialFault { fault: format!("the {role} key {fault}").into(), step: step.into() });
+            faults.push(CredentialFault {
+                fault: format!("the {role} key {fault}").into(),
+                step: step.into(),
+                is_used: false,
+            });
         }
     };
     fault(!may(READING), "may not read", "tick \"Enable Reading\" in the exchange's API management");
@@ -111,6 +115,16 @@ pub fn check(role: CredentialRole, restrictions: &Restrictions) -> Result<(), Ve
         fault(true, &told, "untick it in the exchange's API management, or see whether a newer version knows it");
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Whether an admin key may move money from the sub-account to the master.
+pub fn check_transfer(restrictions: &Restrictions) -> Option<CredentialFault> {
+    let may = restrictions.granted.iter().any(|granted| **granted == *INTERNAL_TRANSFER);
+    (!may).then(|| CredentialFault {
+        fault: "the admin key may not move the money to the master (transfer_to_master)".into(),
+        step: "tick \"Enable Internal Transfer\", or remove transfer_to_master; a kill works without".into(),
+        is_used: true,
+    })
 }
 
 #[cfg(test)]
@@ -167,6 +181,13 @@ mod tests {
             assert_eq!(told.matches("hint:").count(), expected.len(), "{role:?} {granted:?}: {told}");
             assert!(expected.iter().all(|part| told.contains(part)), "{role:?} {granted:?}: {told}");
         }
+    }
+
+    #[test]
+    fn money_is_moved_with_the_right_to_transfer_internally() {
+        let fault = |granted: &[&str]| check_transfer(&told(true, granted));
+        assert_eq!(fault(&[READING, SPOT, INTERNAL_TRANSFER]), None);
+        assert!(fault(&[READING, SPOT, "permitsUniversalTransfer"]).is_some_and(|fault| fault.is_used));
     }
 
     #[test]

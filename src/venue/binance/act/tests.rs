@@ -173,3 +173,31 @@ fn what_was_granted_must_be_what_was_asked_for() {
     assert!(matches!(open_orders("[]"), Ok(ActOutcome::Orders(orders)) if orders.is_empty()));
     assert!(open_orders("{}").is_err() && open_orders("").is_err());
 }
+
+#[test]
+fn a_transfer_is_done_by_its_own_id_only() {
+    let done = |read: Result<ActOutcome, Kept>| matches!(read, Ok(ActOutcome::Done { .. }));
+    // The samples of the venue's pages.
+    assert!(done(transferred(r#"{"tranId":11945860693,"clientTranId":"test"}"#, "test")));
+    assert!(done(transferred(r#"{"tranId":11945860693}"#, "test")));
+    for odd in [r#"{"tranId":1,"clientTranId":"other"}"#, r#"{"clientTranId":"test"}"#, "{}", "[]", ""] {
+        assert!(transferred(odd, "test").is_err(), "{odd}");
+    }
+    let row = r#"{"tranId":92275823339,"fromEmail":"abctest@gmail.com","toEmail":"deftest@gmail.com","asset":"BNB",
+        "amount":"0.01","createTimeStamp":1640317374000,"fromAccountType":"USDT_FUTURE","toAccountType":"SPOT",
+        "status":"SUCCESS","clientTranId":"test"}"#;
+    let shown = |rows: &str| format!(r#"{{"result":[{rows}],"totalCount":1}}"#);
+    assert!(done(found_transfer(&shown(row), "test")));
+    assert!(matches!(found_transfer(&shown(""), "test"), Ok(ActOutcome::NotFound)));
+    for odd in [
+        shown(&row.replace("SUCCESS", "PROCESS")),
+        shown(&row.replace("\"test\"", "\"other\"")),
+        shown(&format!("{row},{row}")),
+        "{}".to_owned(),
+        String::new(),
+    ] {
+        assert!(found_transfer(&odd, "test").is_err(), "{odd}");
+    }
+    assert!(matches!(balances(r#"{"balances":[]}"#), Ok(ActOutcome::Balances(rows)) if rows.is_empty()));
+    assert!(balances("{}").is_err() && balances("").is_err());
+}

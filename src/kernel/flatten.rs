@@ -1,0 +1,533 @@
+//! Selling what an account holds, at its owner's word and never by itself. It is told the time and what became of its
+//! acts, and gives the next acts.
+//!
+//! Invariants: first it only reads, and shows each order; then, if its owner says so soon, exactly what was shown is sent,
+//! each order once. Every order is a limit that fills at once or not at all, at no price below the bound, and no bigger
+//! than the bids inside the bound. An order that may have been placed is found by its id, never sent again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::kernel::act::{Act, ActOutcome, Quote};
+use crate::kernel::event::EffectId;
+use crate::kernel::intent::OrderTerms;
+use crate::kernel::money::Dec;
+use crate::kernel::order::{Asset, ClientId, OrderType, Side, Symbol, TimeInForce};
+use crate::kernel::pairs;
+use crate::kernel::report::Balance;
+use crate::kernel::time::Time;
+
+/// Assets of one command; what is beyond them stays, and is counted.
+pub const LEGS_MAX: usize = 20;
+/// Prices get old: the owner's word counts for so long after the plan was whole.
+const WORD_WITHIN: Duration = Duration::from_secs(120);
+/// Reading takes seconds; what is not answered then is not sold.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+const LOOKS_MAX: u32 = 4;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// What its owner asked for, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flatten {
+    /// Names the plan: what is said yes to is this one.
+    pub asked_at: Time,
+    pub to: Asset,
+    /// The part of the price that may be lost: 0.01 is one per cent.
+    pub within: Dec,
+    pub asked_by: Box<str>,
+    pub stage: Stage,
+    pub legs: BTreeMap<Asset, Leg>,
+    /// Assets beyond the most that one command sells.
+    pub beyond: usize,
+    #[serde(with = "pairs")]
+    under_way: BTreeMap<EffectId, Asset>,
+    since: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Stage {
+    ReadingBalances,
+    ReadingPrices,
+    /// The plan stands, and waits for its owner's word.
+    Planned,
+    Selling,
+    Done,
+    Failed {
+        why: Box<str>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    pub free: Dec,
+    pub state: LegState,
+    looks: u32,
+    look_at: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "leg", rename_all = "snake_case")]
+pub enum LegState {
+    Reading,
+    /// It stays, and why.
+    Stays {
+        why: Box<str>,
+    },
+    Offered(Offer),
+    /// Sent, or perhaps sent.
+    Sent(Offer),
+    Sold {
+        offer: Offer,
+        executed: Dec,
+        received: Dec,
+    },
+    /// Nobody knows whether it was placed: its id is to be looked up by hand.
+    Unknown {
+        offer: Offer,
+    },
+}
+
+/// One order as it is shown and sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    pub symbol: Symbol,
+    pub quantity: Dec,
+    /// The limit: no part is sold below.
+    pub price: Dec,
+    /// The exchange's average of the last minutes.
+    pub reference: Dec,
+    /// For its owner to see whether the price was moved before.
+    pub average_of_day: Dec,
+    pub best_bid: Dec,
+    /// What the bids at the limit or above it take.
+    pub depth: Dec,
+}
+
+/// A plan, or what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sale {
+    /// Names the plan that is said yes to.
+    pub plan: Time,
+    pub to: Asset,
+    pub within: Dec,
+    pub asked_by: Box<str>,
+    pub stage: Stage,
+    pub legs: BTreeMap<Asset, LegState>,
+    /// One of each leg.
+    pub lines: Vec<String>,
+    pub beyond: usize,
+}
+
+impl Sale {
+    /// Nothing would be sold.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.legs.values().any(|leg| matches!(leg, LegState::Offered(_)))
+    }
+
+    /// Everything was sold.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let sold =
+            |leg: &LegState| matches!(leg, LegState::Sold { offer, executed, .. } if *executed == offer.quantity);
+        self.stage == Stage::Done && self.beyond == 0 && self.legs.values().all(sold)
+    }
+}
+
+impl fmt::Display for Sale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.stage {
+            Stage::Failed { why } => return writeln!(f, "nothing was sold: {why}"),
+            Stage::Planned => {
+                writeln!(f, "What is free, for {}. Each order fills at once at its limit or better:", self.to)?
+            }
+            Stage::ReadingBalances | Stage::ReadingPrices => writeln!(f, "being read")?,
+            Stage::Selling => writeln!(f, "being sold")?,
+            Stage::Done => writeln!(f, "done")?,
+        }
+        for line in &self.lines {
+            writeln!(f, "  {line}")?;
+        }
+        match self.beyond {
+            0 => Ok(()),
+            beyond => writeln!(f, "  {beyond} more assets: one command sells {LEGS_MAX} at the most"),
+        }
+    }
+}
+
+impl Leg {
+    /// In one line.
+    #[must_use]
+    pub fn told(&self, asset: &Asset, to: &Asset) -> String {
+        let of =
+            |offer: &Offer| format!("{} of {} {asset}, at {} {to} or more", offer.quantity, self.free, offer.price);
+        match &self.state {
+            LegState::Reading => format!("{} {asset}: being read", self.free),
+            LegState::Stays { why } => format!("{} {asset} stays: {why}", self.free),
+            LegState::Offered(offer) => format!(
+                "sell {} (average {}, of the day {}, best bid {}, {} bid for inside the bound): {} {to} at least",
+                of(offer),
+                offer.reference,
+                offer.average_of_day,
+                offer.best_bid,
+                offer.depth,
+                offer.least().map_or_else(String::new, |least| least.rounded(8).to_string()),
+            ),
+            LegState::Sent(offer) => format!("sent, and not answered yet: {}", of(offer)),
+            LegState::Sold { offer, executed, received } => {
+                format!("sold {executed} of {} {asset} for {received} {to} (at {} or more)", self.free, offer.price)
+            }
+            LegState::Unknown { offer } => {
+                format!("NOT KNOWN whether it was sold: {}. Look at the exchange.", of(offer))
+            }
+        }
+    }
+}
+
+impl Offer {
+    /// What it brings at least, if all of it is sold.
+    #[must_use]
+    pub fn least(&self) -> Option<Dec> {
+        self.quantity.checked_mul(self.price)
+    }
+}
+
+impl Flatten {
+    #[must_use]
+    pub fn new(now: Time, to: Asset, within: Dec, by: &str) -> Self {
+        Self {
+            asked_at: now,
+            to,
+            within,
+            asked_by: by.into(),
+            stage: Stage::ReadingBalances,
+            legs: BTreeMap::new(),
+            beyond: 0,
+            under_way: BTreeMap::new(),
+            since: now,
+        }
+    }
+
+    /// Whether it still has something to do by itself.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        match self.stage {
+            Stage::ReadingBalances | Stage::ReadingPrices | Stage::Selling => true,
+            Stage::Planned | Stage::Done | Stage::Failed { .. } => false,
+        }
+    }
+
+    /// Its owner's word on the plan that was asked for then.
+    pub fn confirm(&mut self, now: Time, plan: Time) -> Result<(), &'static str> {
+        if self.asked_at != plan || self.stage != Stage::Planned {
+            return Err("that is not the plan that waits: ask for a new one");
+        }
+        if now.since(self.since) > WORD_WITHIN {
+            return Err("the plan is too old, and its prices as well: ask for a new one");
+        }
+        self.stage = Stage::Selling;
+        Ok(())
+    }
+
+    /// What is to be done now, each for an asset. The account announces the orders to itself before it lets them go.
+    pub fn next(&self, now: Time) -> Vec<(Asset, Act)> {
+        let idle = |asset: &Asset| !self.under_way.values().any(|busy| busy == asset);
+        let legs = self.legs.iter().filter(|(asset, _)| idle(asset));
+        match self.stage {
+            Stage::ReadingBalances if self.under_way.is_empty() => vec![(self.to.clone(), Act::Balances)],
+            Stage::ReadingPrices => {
+                let legs = legs.filter(|(_, leg)| leg.state == LegState::Reading);
+                legs.map(|(asset, _)| (asset.clone(), Act::Quote { symbol: self.symbol(asset) })).collect()
+            }
+            Stage::Selling => {
+                legs.filter_map(|(asset, leg)| Some((asset.clone(), self.sells(now, asset, leg)?))).collect()
+            }
+            Stage::ReadingBalances | Stage::Planned | Stage::Done | Stage::Failed { .. } => Vec::new(),
+        }
+    }
+
+    fn sells(&self, now: Time, asset: &Asset, leg: &Leg) -> Option<Act> {
+        let id = self.id(asset);
+        match &leg.state {
+            LegState::Offered(offer) => {
+                Some(Act::Sell { symbol: offer.symbol.clone(), quantity: offer.quantity, price: offer.price, id })
+            }
+            LegState::Sent(offer) if leg.look_at.is_none_or(|at| at <= now) => {
+                Some(Act::FindOrder { symbol: offer.symbol.clone(), id })
+            }
+            LegState::Sent(_)
+            | LegState::Reading
+            | LegState::Stays { .. }
+            | LegState::Sold { .. }
+            | LegState::Unknown { .. } => None,
+        }
+    }
+
+    /// An id that no two orders of ours have.
+    #[must_use]
+    pub fn id(&self, asset: &Asset) -> ClientId {
+        let digest = Sha256::digest(format!("flatten/{}/{asset}/{}", self.asked_at.micros(), self.asked_by));
+        let hex: String = digest.iter().take(15).map(|byte| format!("{byte:02x}")).collect();
+        ClientId::new(&format!("cs-{hex}"))
+    }
+
+    pub fn sent(&mut self, effect: EffectId, asset: Asset) {
+        if let Some(leg) = self.legs.get_mut(&asset)
+            && let LegState::Offered(offer) = &leg.state
+            && self.stage == Stage::Selling
+        {
+            leg.state = LegState::Sent(offer.clone());
+        }
+        self.under_way.insert(effect, asset);
+    }
+
+    /// The order of an offer, as it is announced and as it must be shown.
+    #[must_use]
+    pub fn terms(&self, asset: &Asset, offer: &Offer) -> OrderTerms {
+        OrderTerms {
+            client_order_id: self.id(asset),
+            symbol: offer.symbol.clone(),
+            side: Side::Sell,
+            order_type: OrderType::Limit,
+            time_in_force: Some(TimeInForce::Ioc),
+            quantity: Some(offer.quantity),
+            quote_quantity: None,
+            price: Some(offer.price),
+            stop_price: None,
+            trailing_delta: None,
+            iceberg_quantity: None,
+            peg: None,
+            stp_mode: None,
+            strategy_id: None,
+        }
+    }
+
+    pub fn asked(&self, effect: EffectId) -> Option<&Asset> {
+        self.under_way.get(&effect)
+    }
+
+    pub fn due(&self) -> Option<Time> {
+        match self.stage {
+            Stage::ReadingBalances | Stage::ReadingPrices => Some(self.since + READ_WITHIN),
+            Stage::Selling => {
+                let busy = |asset: &Asset| self.under_way.values().any(|busy| busy == asset);
+                let waits = |(asset, leg): (&Asset, &Leg)| {
+                    leg.look_at.filter(|_| matches!(leg.state, LegState::Sent(_)) && !busy(asset))
+                };
+                self.legs.iter().filter_map(waits).min()
+            }
+            Stage::Planned | Stage::Done | Stage::Failed { .. } => None,
+        }
+    }
+
+    pub fn handle_outcome(&mut self, now: Time, effect: EffectId, outcome: &ActOutcome) {
+        let Some(asset) = self.under_way.remove(&effect) else { return };
+        match self.stage {
+            Stage::ReadingBalances => self.balances(now, outcome),
+            Stage::ReadingPrices => {
+                let offer = if let ActOutcome::Quote(quote) = outcome {
+                    self.offer(&asset, quote)
+                } else {
+                    Err(format!("its price could not be read: {}", why(outcome)))
+                };
+                if let Some(leg) = self.legs.get_mut(&asset) {
+                    leg.state = offer.map_or_else(|why| LegState::Stays { why: why.into() }, LegState::Offered);
+                }
+            }
+            Stage::Selling => self.answered(now, &asset, outcome),
+            Stage::Planned | Stage::Done | Stage::Failed { .. } => {}
+        }
+        self.settle(now);
+    }
+
+    fn balances(&mut self, now: Time, outcome: &ActOutcome) {
+        let ActOutcome::Balances(balances) = outcome else {
+            self.stage = Stage::Failed { why: format!("the balances could not be read: {}", why(outcome)).into() };
+            return;
+        };
+        let held = |row: &&Balance| row.free.is_positive() && row.asset != self.to;
+        let mut held: Vec<&Balance> = balances.iter().filter(held).collect();
+        self.beyond = held.len().saturating_sub(LEGS_MAX);
+        held.truncate(LEGS_MAX);
+        let leg = |row: &Balance| Leg { free: row.free, state: LegState::Reading, looks: 0, look_at: None };
+        self.legs = held.into_iter().map(|row| (row.asset.clone(), leg(row))).collect();
+        (self.stage, self.since) = (Stage::ReadingPrices, now);
+    }
+
+    /// The order for what is free of an asset, or why there is none.
+    fn offer(&self, asset: &Asset, quote: &Quote) -> Result<Offer, String> {
+        let free = self.legs.get(asset).map_or(Dec::ZERO, |leg| leg.free);
+        if (&quote.base, &quote.quote) != (asset, &self.to) || !quote.trading {
+            return Err(format!("{} is not traded now", self.symbol(asset)));
+        }
+        let best_bid = quote.bids.iter().map(|(price, _)| *price).max().ok_or("nobody bids for it")?;
+        let reference = quote.average;
+        let loss = |price: Dec| price.checked_mul(self.within);
+        let apart = best_bid.checked_sub(reference).map(Dec::abs);
+        let (Some(apart), Some(most)) = (apart, loss(reference)) else { return Err(NOT_EXACT.to_owned()) };
+        if apart > most || !reference.is_positive() {
+            return Err(format!(
+                "the best bid is {best_bid} and the average of the last minutes {reference}: further apart than you \
+                 allow, and somebody may be moving the price"
+            ));
+        }
+        let higher = reference.max(best_bid);
+        let price = loss(higher).and_then(|loss| higher.checked_sub(loss)?.raised_to(quote.tick));
+        let price = price.ok_or(NOT_EXACT)?;
+        let mut inside = quote.bids.iter().filter(|(bid, _)| *bid >= price);
+        let depth = inside.try_fold(Dec::ZERO, |sum, (_, quantity)| sum.checked_add(*quantity));
+        let depth = depth.ok_or(NOT_EXACT)?;
+        let quantity = free.min(depth).min(quote.quantity_most).lowered_to(quote.step).ok_or(NOT_EXACT)?;
+        let offer = Offer {
+            symbol: self.symbol(asset),
+            quantity,
+            price,
+            reference,
+            average_of_day: quote.average_of_day,
+            best_bid,
+            depth,
+        };
+        let least = offer.least().ok_or(NOT_EXACT)?;
+        if quantity < quote.quantity_least || !quantity.is_positive() || least < quote.notional_least {
+            return Err(format!(
+                "{quantity} of it could be sold inside the bound, which is less than the exchange takes"
+            ));
+        }
+        Ok(offer)
+    }
+
+    fn answered(&mut self, now: Time, asset: &Asset, outcome: &ActOutcome) {
+        let Some(leg) = self.legs.get_mut(asset) else { return };
+        let LegState::Sent(offer) = leg.state.clone() else { return };
+        let first = leg.look_at.is_none();
+        leg.state = match outcome {
+            ActOutcome::Sold { executed, received } => {
+                LegState::Sold { offer, executed: *executed, received: *received }
+            }
+            // Of the order itself: it was not placed. Prices move, so it is not tried again.
+            ActOutcome::Refused { .. } | ActOutcome::Held { .. } if first => {
+                LegState::Stays { why: format!("it was not taken: {}", why(outcome)).into() }
+            }
+            ActOutcome::NotFound if leg.looks + 1 >= LOOKS_MAX => {
+                LegState::Stays { why: "its answer was lost, and the exchange knows no such order".into() }
+            }
+            ActOutcome::Refused { .. }
+            | ActOutcome::Held { .. }
+            | ActOutcome::Unknown { .. }
+            | ActOutcome::NotFound
+            | ActOutcome::Keys(_)
+            | ActOutcome::Probed(_)
+            | ActOutcome::Orders(_)
+            | ActOutcome::Balances(_)
+            | ActOutcome::Quote(_)
+            | ActOutcome::Done { .. } => {
+                leg.looks += u32::from(!first);
+                leg.look_at = Some(now + LOOK_AGAIN_AFTER);
+                if leg.looks < LOOKS_MAX { LegState::Sent(offer) } else { LegState::Unknown { offer } }
+            }
+        };
+    }
+
+    /// Works out how far it is. Called after everything that happened.
+    pub fn settle(&mut self, now: Time) {
+        let reads = matches!(self.stage, Stage::ReadingBalances | Stage::ReadingPrices);
+        if reads && self.since + READ_WITHIN <= now {
+            for leg in self.legs.values_mut().filter(|leg| leg.state == LegState::Reading) {
+                leg.state = LegState::Stays { why: "its price could not be read in time".into() };
+            }
+            self.under_way.clear();
+            if self.stage == Stage::ReadingBalances {
+                self.stage = Stage::Failed { why: "the balances could not be read in time".into() };
+            }
+        }
+        let open = |leg: &Leg| match (&self.stage, &leg.state) {
+            (Stage::ReadingPrices, LegState::Reading) => true,
+            (Stage::Selling, LegState::Offered(_) | LegState::Sent(_)) => true,
+            (_, _) => false,
+        };
+        if self.legs.values().any(open) {
+            return;
+        }
+        match self.stage {
+            Stage::ReadingPrices => (self.stage, self.since) = (Stage::Planned, now),
+            Stage::Selling => self.stage = Stage::Done,
+            Stage::ReadingBalances | Stage::Planned | Stage::Done | Stage::Failed { .. } => {}
+        }
+    }
+
+    /// The process ended and started again. A plan is dropped, since its prices are old; of what may have been sent the
+    /// exchange is asked; what was not sent is not sent any more.
+    pub fn handle_restart(&mut self, now: Time) {
+        self.under_way.clear();
+        match self.stage {
+            Stage::ReadingBalances | Stage::ReadingPrices | Stage::Planned => {
+                self.stage = Stage::Failed { why: "countersign started again meanwhile: ask anew".into() };
+            }
+            Stage::Selling => {
+                for leg in self.legs.values_mut() {
+                    match &leg.state {
+                        LegState::Offered(_) => {
+                            leg.state = LegState::Stays { why: "countersign started again before it was sent".into() };
+                        }
+                        LegState::Sent(_) => leg.look_at = Some(now),
+                        LegState::Reading
+                        | LegState::Stays { .. }
+                        | LegState::Sold { .. }
+                        | LegState::Unknown { .. } => {}
+                    }
+                }
+                self.settle(now);
+            }
+            Stage::Done | Stage::Failed { .. } => {}
+        }
+    }
+
+    /// It cannot be announced, so it is not sent.
+    pub fn leave(&mut self, asset: &Asset, why: &str) {
+        if let Some(leg) = self.legs.get_mut(asset) {
+            leg.state = LegState::Stays { why: why.into() };
+        }
+    }
+
+    /// As people see it.
+    #[must_use]
+    pub fn sale(&self) -> Sale {
+        Sale {
+            plan: self.asked_at,
+            to: self.to.clone(),
+            within: self.within,
+            asked_by: self.asked_by.clone(),
+            stage: self.stage.clone(),
+            legs: self.legs.iter().map(|(asset, leg)| (asset.clone(), leg.state.clone())).collect(),
+            lines: self.legs.iter().map(|(asset, leg)| leg.told(asset, &self.to)).collect(),
+            beyond: self.beyond,
+        }
+    }
+
+    fn symbol(&self, asset: &Asset) -> Symbol {
+        Symbol::new(&format!("{asset}{}", self.to))
+    }
+}
+
+const NOT_EXACT: &str = "its numbers are too long to be exact";
+
+fn why(outcome: &ActOutcome) -> String {
+    match outcome {
+        ActOutcome::Refused { code: 0, reason } | ActOutcome::Unknown { reason } => reason.to_string(),
+        ActOutcome::Refused { code, reason } => format!("refused ({code}): {reason}"),
+        ActOutcome::Held { reason, .. } => format!("held back: {reason}"),
+        ActOutcome::NotFound
+        | ActOutcome::Keys(_)
+        | ActOutcome::Probed(_)
+        | ActOutcome::Orders(_)
+        | ActOutcome::Balances(_)
+        | ActOutcome::Quote(_)
+        | ActOutcome::Sold { .. }
+        | ActOutcome::Done { .. } => "the answer was of another kind".to_owned(),
+    }
+}

@@ -1,0 +1,251 @@
+//! Selling everything at its owner's word: shown first, bounded by price and depth, each order once, and known as ours.
+
+use std::time::Duration;
+
+use countersign::kernel::act::{Act, ActOutcome, Quote};
+use countersign::kernel::command::{Command, Totp};
+use countersign::kernel::event::{Answer, EffectId, Event, Tags, Ticket};
+use countersign::kernel::flatten::{Sale, Stage};
+use countersign::kernel::order::{Asset, ClientId, ExecutionType, OrderStatus, Side, Symbol, TimeInForce};
+
+use crate::desk::{Desk, balance, check, dec};
+use crate::stopping::may_stop;
+
+fn desk() -> Desk {
+    let mut desk = Desk::open_with(may_stop);
+    desk.wait_ms(1_000);
+    desk.acts.clear();
+    desk
+}
+
+fn command(desk: &mut Desk, command: Command, totp: Totp) -> Answer {
+    desk.event(Event::Command { ticket: Ticket(7), by: "owner".into(), incident: None, command, totp });
+    desk.answers.pop().expect("a command is answered")
+}
+
+fn refused(answer: Answer, why: &str) {
+    let Answer::Refused { reason } = &answer else { panic!("it was done") };
+    assert!(reason.contains(why), "{reason} for {why}");
+}
+
+fn sale(desk: &Desk) -> Sale {
+    desk.kernel.flattening().expect("one was asked for").sale()
+}
+
+fn quote(base: &str, average: &str, bids: &[(&str, &str)]) -> Quote {
+    Quote {
+        base: Asset::new(base),
+        quote: Asset::new("USDT"),
+        trading: true,
+        tick: dec("0.01"),
+        step: dec("0.001"),
+        quantity_least: dec("0.001"),
+        quantity_most: dec("9000"),
+        notional_least: dec("5"),
+        average: dec(average),
+        average_of_day: dec("120"),
+        bids: bids.iter().map(|(price, quantity)| (dec(price), dec(quantity))).collect(),
+    }
+}
+
+fn next(desk: &mut Desk) -> (EffectId, Act) {
+    desk.acts.pop_front().unwrap_or_else(|| panic!("an act was expected: {:#?}", sale(desk)))
+}
+
+fn answer(desk: &mut Desk, effect: EffectId, outcome: ActOutcome) {
+    desk.event(Event::Acted { effect, outcome });
+}
+
+/// The plan of one asset, with what its market shows.
+fn plan(desk: &mut Desk, free: &str, market: ActOutcome) -> Sale {
+    let within = dec("0.01");
+    let asked = command(desk, Command::PlanFlatten { to: Asset::new("USDT"), within }, Totp::Absent);
+    assert_eq!(asked, Answer::Done);
+    let (effect, act) = next(desk);
+    assert_eq!(act, Act::Balances);
+    let rows = vec![balance("BTC", free, "1"), balance("USDT", "100", "0"), balance("BNB", "0", "2")];
+    answer(desk, effect, ActOutcome::Balances(rows));
+    let (effect, act) = next(desk);
+    assert_eq!(act, Act::Quote { symbol: Symbol::new("BTCUSDT") });
+    answer(desk, effect, market);
+    assert!(desk.acts.is_empty(), "nothing is sold before its owner says so: {:?}", desk.acts);
+    sale(desk)
+}
+
+fn market(average: &str, bids: &[(&str, &str)]) -> ActOutcome {
+    ActOutcome::Quote(Box::new(quote("BTC", average, bids)))
+}
+
+#[test]
+fn an_offer_stays_inside_the_bound_or_is_none() {
+    let not_trading = ActOutcome::Quote(Box::new(Quote { trading: false, ..quote("BTC", "100", &[("100", "9")]) }));
+    let other = ActOutcome::Quote(Box::new(quote("ETH", "100", &[("100", "9")])));
+    let unknown = ActOutcome::Refused { code: -1121, reason: "Invalid symbol.".into() };
+    for (what, free, shown, expected) in [
+        ("the day beside it", "2", market("100", &[("100", "5")]), "(average 100, of the day 120, best bid 100, 5 bid"),
+        ("all of it", "2.0005", market("100", &[("100", "5")]), "sell 2 of 2.0005 BTC, at 99 USDT or more"),
+        (
+            "only the bids inside",
+            "2",
+            market("100", &[("99.5", "0.7"), ("99", "0.3"), ("98.99", "50")]),
+            "sell 1 of 2 BTC, at 99 USDT",
+        ),
+        ("the limit on a tick", "2", market("100.003", &[("100", "5")]), "at 99.01 USDT"),
+        ("the higher of both", "2", market("100", &[("100.9", "5")]), "at 99.9 USDT"),
+        (
+            "a thin book",
+            "2",
+            market("100", &[("99.9", "0.01"), ("50", "9000")]),
+            "BTC stays: 0.01 of it could be sold inside",
+        ),
+        ("a bid pressed down", "2", market("100", &[("98.9", "5")]), "stays: the best bid is 98.9 and the average"),
+        ("a bid pulled up", "2", market("100", &[("101.1", "0.001"), ("100", "5")]), "stays: the best bid is 101.1"),
+        ("dust", "0.0004", market("100", &[("100", "5")]), "stays: 0 of it could be sold"),
+        ("less than the exchange takes", "0.04", market("100", &[("100", "5")]), "stays: 0.04 of it"),
+        ("nobody bids", "2", market("100", &[]), "stays: nobody bids"),
+        ("no average", "2", market("0", &[("100", "5")]), "stays: the best bid"),
+        ("a halted market", "2", not_trading, "stays: BTCUSDT is not traded now"),
+        ("another market's answer", "2", other, "stays: BTCUSDT is not traded now"),
+        ("no such market", "2", unknown, "stays: its price could not be read: refused (-1121)"),
+        ("no answer", "2", ActOutcome::Unknown { reason: "timed out".into() }, "stays: its price could not be read"),
+    ] {
+        let mut desk = desk();
+        let plan = plan(&mut desk, free, shown);
+        assert_eq!(plan.stage, Stage::Planned, "{what}");
+        assert!(plan.lines.len() == 1 && plan.lines[0].contains(expected), "{what}: {:?}", plan.lines);
+    }
+}
+
+#[test]
+fn it_is_sold_at_its_owners_word_only_and_is_known_as_ours() {
+    let mut desk = desk();
+    let shown = plan(&mut desk, "0.5", market("60000", &[("60000", "0.2"), ("59500", "0.1")]));
+    let yes = |plan| Command::Flatten { plan };
+    refused(command(&mut desk, yes(shown.plan), Totp::Absent), "needs a one-time password");
+    refused(command(&mut desk, yes(shown.plan), Totp::Wrong), "is wrong");
+    let other = desk.now + Duration::from_secs(1);
+    refused(command(&mut desk, yes(other), Totp::Right { step: 1 }), "not the plan that waits");
+    assert!(desk.acts.is_empty());
+    assert_eq!(command(&mut desk, yes(shown.plan), Totp::Right { step: 2 }), Answer::Done);
+    let (effect, act) = next(&mut desk);
+    let Act::Sell { symbol, quantity, price, id } = act else { panic!("{act:?}") };
+    assert_eq!((symbol.as_str(), quantity, price), ("BTCUSDT", dec("0.3"), dec("59400")));
+    refused(command(&mut desk, yes(shown.plan), Totp::Right { step: 3 }), "not the plan that waits");
+    show(&mut desk, &id, "59400");
+    check(&desk, "order 5: matched B\n flatten");
+    answer(&mut desk, effect, ActOutcome::Sold { executed: dec("0.3"), received: dec("17950") });
+    assert_eq!(sale(&desk).stage, Stage::Done);
+    assert!(sale(&desk).is_whole() && sale(&desk).lines[0].contains("sold 0.3 of 0.5 BTC for 17950 USDT"));
+    check(&desk, "order 5: matched B\n flatten ended");
+    assert!(desk.incident("flatten").headline.contains("at its owner's word"));
+    desk.wait_ms(60_000);
+    assert!(desk.acts.is_empty() && sale(&desk).stage == Stage::Done);
+}
+
+/// The stream shows an order under this id.
+fn show(desk: &mut Desk, id: &ClientId, price: &str) {
+    let order = desk.order(5, id.as_str()).with(|order| {
+        (order.side, order.quantity, order.price) = (Side::Sell, dec("0.3"), dec(price));
+    });
+    let mut report = order.report(ExecutionType::New, OrderStatus::New, dec("0"));
+    report.time_in_force = TimeInForce::Ioc;
+    desk.show((report, Tags::NONE));
+}
+
+#[test]
+fn its_id_is_no_pass_for_another_order() {
+    let mut desk = desk();
+    let shown = plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+    assert_eq!(command(&mut desk, Command::Flatten { plan: shown.plan }, Totp::Right { step: 2 }), Answer::Done);
+    let (_, act) = next(&mut desk);
+    let Act::Sell { id, .. } = act else { panic!("{act:?}") };
+    show(&mut desk, &id, "30000");
+    assert!(desk.sum_up().contains("order 5: divergent"), "{}", desk.sum_up());
+}
+
+#[test]
+fn a_plan_gets_old() {
+    let mut desk = desk();
+    let shown = plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+    desk.wait_ms(121_000);
+    let late = command(&mut desk, Command::Flatten { plan: shown.plan }, Totp::Right { step: 2 });
+    refused(late, "too old");
+    let mut desk = self::desk();
+    plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+    desk.restart();
+    assert!(matches!(sale(&desk).stage, Stage::Failed { .. }));
+    desk.acts.clear();
+    let within = dec("0.11");
+    let wide = command(&mut desk, Command::PlanFlatten { to: Asset::new("USDT"), within }, Totp::Absent);
+    refused(wide, "at most 10 %");
+}
+
+#[test]
+fn an_order_whose_answer_was_lost_is_looked_for_and_never_sent_again() {
+    let lost = || ActOutcome::Unknown { reason: "timed out".into() };
+    let sold = || ActOutcome::Sold { executed: dec("0.3"), received: dec("17950") };
+    for (what, restart, looks, expected) in [
+        ("found at once", false, vec![sold()], "sold 0.3"),
+        ("found later", false, vec![ActOutcome::NotFound, lost(), sold()], "sold 0.3"),
+        ("found after a restart", true, vec![ActOutcome::NotFound, sold()], "sold 0.3"),
+        ("never placed", false, vec![ActOutcome::NotFound; 4], "the exchange knows no such order"),
+        ("never known", false, vec![lost(); 4], "NOT KNOWN"),
+    ] {
+        let mut desk = desk();
+        let shown = plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+        assert_eq!(command(&mut desk, Command::Flatten { plan: shown.plan }, Totp::Right { step: 2 }), Answer::Done);
+        let (effect, act) = next(&mut desk);
+        let Act::Sell { id, .. } = act else { panic!("{act:?}") };
+        if restart {
+            desk.restart();
+            desk.live(2);
+            desk.acts.retain(|(_, act)| matches!(act, Act::Sell { .. } | Act::FindOrder { .. }));
+        } else {
+            answer(&mut desk, effect, lost());
+        }
+        for look in looks {
+            desk.wait_ms(2_100);
+            desk.acts.retain(|(_, act)| !matches!(act, Act::Probe { .. } | Act::ListKeys));
+            let (effect, act) = next(&mut desk);
+            assert_eq!(act, Act::FindOrder { symbol: Symbol::new("BTCUSDT"), id: id.clone() }, "{what}");
+            answer(&mut desk, effect, look);
+        }
+        assert_eq!(sale(&desk).stage, Stage::Done, "{what}: {:#?}", sale(&desk));
+        assert!(sale(&desk).lines[0].contains(expected), "{what}: {:?}", sale(&desk).lines);
+        desk.wait_ms(60_000);
+        assert!(!desk.acts.iter().any(|(_, act)| matches!(act, Act::Sell { .. })), "{what}");
+    }
+}
+
+#[test]
+fn what_the_exchange_refuses_is_told_and_is_no_missing_order() {
+    let mut desk = desk();
+    let shown = plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+    assert_eq!(command(&mut desk, Command::Flatten { plan: shown.plan }, Totp::Right { step: 2 }), Answer::Done);
+    let (effect, _) = next(&mut desk);
+    answer(&mut desk, effect, ActOutcome::Refused { code: -2015, reason: "no permission".into() });
+    assert_eq!(sale(&desk).lines, ["0.5 BTC stays: it was not taken: refused (-2015): no permission"]);
+    assert!(!sale(&desk).is_whole());
+    desk.wait_ms(25_000);
+    check(&desk, "flatten ended");
+    let lines = desk.incident("flatten").lines;
+    assert!(lines.iter().any(|line| line.text.contains("0.5 BTC stays")), "{lines:#?}");
+}
+
+#[test]
+fn one_command_sells_twenty_assets_at_the_most() {
+    let mut desk = desk();
+    let within = dec("0.01");
+    command(&mut desk, Command::PlanFlatten { to: Asset::new("USDT"), within }, Totp::Absent);
+    let (effect, _) = next(&mut desk);
+    let names: Vec<String> = (0..25).map(|number| format!("A{number:02}")).collect();
+    let rows = names.iter().map(|name| balance(name, "1", "0")).collect();
+    answer(&mut desk, effect, ActOutcome::Balances(rows));
+    assert_eq!(desk.acts.len(), 20);
+    assert_eq!(sale(&desk).beyond, 5);
+    assert!(sale(&desk).to_string().contains("5 more assets"));
+    // What is not answered is not waited for for ever.
+    desk.wait_ms(61_000);
+    assert_eq!(sale(&desk).stage, Stage::Planned);
+    assert!(sale(&desk).is_empty(), "nothing would be sold");
+}

@@ -1,0 +1,108 @@
+//! The money at the end of a kill, inside the account's kernel: it goes to the master last, and not while something
+//! points at the master's login.
+
+use std::time::Duration;
+
+use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow};
+use countersign::kernel::command::{Command, Totp};
+use countersign::kernel::containment::Aim;
+use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};
+use countersign::kernel::order::Account;
+
+use crate::desk::dec;
+use crate::stopping::{Stage, may_stop};
+
+fn stage() -> Stage {
+    let mut stage = Stage::with(|declared| {
+        may_stop(declared);
+        declared.stopping.as_mut().unwrap().transfer_to_master = true;
+        declared.familiar_networks = vec!["203.0.113.0/24".parse().unwrap()];
+    });
+    stage.venue.free = vec![("BTC", dec("0.5")), ("USDT", dec("120"))];
+    stage
+}
+
+fn seen_at(stage: &mut Stage, address: &str, source: AccessSource, ago: Duration) {
+    let at = countersign::kernel::time::Time::from_millis(stage.desk.now.millis() - ago.as_millis() as i64);
+    let account = Account::new("main");
+    let evidence = AccessEvidence { account, at, address: address.parse().unwrap(), source, action: None };
+    stage.desk.event(Event::Access { ticket: Ticket(9), evidence });
+    stage.desk.answers.pop();
+}
+
+fn kill(stage: &mut Stage) -> Vec<String> {
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run(10_000);
+    stage.venue.done.iter().filter(|done| done.starts_with("moved")).cloned().collect()
+}
+
+const BOTH: [&str; 2] = ["moved 0.5 BTC", "moved 120 USDT"];
+
+#[test]
+fn a_kill_moves_the_money_last_and_says_so_on_the_card() {
+    let mut stage = stage();
+    let plan = stage.desk.kernel.preview(Aim::Kill).unwrap();
+    assert!(plan.steps.last().is_some_and(|step| step.what.starts_with("move the free money")), "{plan:#?}");
+    assert_eq!(kill(&mut stage), BOTH);
+    assert_eq!(stage.word(), "contained");
+    let last = &stage.venue.done[stage.venue.done.len() - 2..];
+    assert_eq!(last, BOTH, "after everything else: {:?}", stage.venue.done);
+    let contained = stage.desk.incident("foreign_order").contained.unwrap();
+    let told = "moved to the master: 0.5 BTC, 120 USDT";
+    assert!(contained.lines.iter().any(|line| &*line.text == told), "{:#?}", contained.lines);
+}
+
+#[test]
+fn an_unfamiliar_log_in_keeps_the_money_from_the_master() {
+    let (day, hour) = (Duration::from_secs(86_400), Duration::from_secs(3_600));
+    for (address, source, ago, moves) in [
+        ("198.51.100.7", AccessSource::Venue, hour, false),
+        ("198.51.100.7", AccessSource::Mail, 23 * hour, false),
+        ("198.51.100.7", AccessSource::Mail, Duration::ZERO, false),
+        ("203.0.113.9", AccessSource::Venue, hour, true),
+        // They speak of keys, not of log-ins.
+        ("198.51.100.7", AccessSource::Host, hour, true),
+        ("198.51.100.7", AccessSource::BotEgress, hour, true),
+        // An old one, of an export.
+        ("198.51.100.7", AccessSource::Venue, day + hour, true),
+    ] {
+        let mut stage = stage();
+        seen_at(&mut stage, address, source, ago);
+        let plan = stage.desk.kernel.preview(Aim::Kill).unwrap();
+        let withheld = plan.steps.last().and_then(|step| step.detail.clone());
+        assert_eq!(withheld.is_none(), moves, "{address} {source:?} {ago:?}: said before it begins");
+        let moved = kill(&mut stage);
+        assert_eq!(moved.is_empty(), !moves, "{address} {source:?} {ago:?}: {moved:?}");
+        let word = if moves { "contained" } else { "contained; not all money was moved" };
+        assert_eq!(stage.word(), word, "{address} {source:?} {ago:?}");
+        let card = stage.desk.incident("foreign_order").contained.unwrap();
+        let told = card.lines.iter().any(|line| line.text.contains("NOT moved: somebody else may hold"));
+        assert_eq!(told, !moves, "{:#?}", card.lines);
+    }
+}
+
+#[test]
+fn a_log_in_during_the_kill_counts_and_survives_a_restart() {
+    let mut stage = stage();
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run(2_000);
+    seen_at(&mut stage, "198.51.100.7", AccessSource::Mail, Duration::ZERO);
+    stage.desk.acts.clear();
+    stage.desk.restart();
+    stage.run(20_000);
+    assert_eq!(stage.word(), "contained; not all money was moved");
+    assert!(!stage.venue.done.iter().any(|done| done.starts_with("moved")), "{:?}", stage.venue.done);
+}
+
+#[test]
+fn a_strangers_key_that_was_listed_before_and_is_gone_by_now_counts() {
+    let mut stage = stage();
+    stage.venue.done.clear();
+    let look = stage.desk.acts.iter().position(|(_, act)| *act == Act::ListKeys).expect("the list is looked at");
+    let (effect, act) = stage.desk.acts.remove(look).unwrap();
+    let ActOutcome::Keys(mut rows) = stage.venue.act(&act) else { panic!("it lists") };
+    rows.push(KeyRow { key: KeyPrint::of("rogue"), name: "backup".into(), ..rows[0].clone() });
+    stage.desk.event(Event::Acted { effect, outcome: ActOutcome::Keys(rows) });
+    assert_eq!(kill(&mut stage), [""; 0]);
+    assert_eq!(stage.word(), "contained; not all money was moved");
+}
