@@ -8,19 +8,21 @@
 
 mod tries;
 mod key;
+mod list;
 mod orders;
 mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow};
+use crate::kernel::act::{Act, ActOutcome, KeyPrint};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::containment::key::{KeyTask, Listed};
+use crate::kernel::containment::list::ListTask;
 use crate::kernel::containment::orders::OrdersTask;
 use crate::kernel::containment::tries::Tries;
 use crate::kernel::event::EffectId;
@@ -33,16 +35,14 @@ pub use key::Goal;
 pub use orders::Standing;
 pub use plan::{PlanStep, Progress, StepState};
 
-/// The list is read again this often until the end: whoever holds the master login can make new keys.
-const LIST_EVERY: Duration = Duration::from_secs(10);
-/// Between two lists, however much they are wanted.
-const LIST_GAP: Duration = Duration::from_millis(300);
-/// Keys followed; the venue allows 30 a sub-account. With more it is never contained.
-const KEYS_MAX: usize = 100;
 /// Lines kept; the oldest give way, and the journal has them.
 const LINES_MAX: usize = 60;
 /// A stranger's order this soon after the end takes the word back.
 const REOPENS_WITHIN: Duration = Duration::from_secs(600);
+/// An act that has not been answered by then is found out about by reading: its task may have died, or its sending failed.
+/// A call is given up after seconds, and a way to stop the bot after five minutes at the most.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+const STOPPED_WITHIN: Duration = Duration::from_secs(330);
 /// The venue's clock and ours are not the same, and a frame takes its time.
 const CLOCKS_APART: Duration = Duration::from_secs(5);
 
@@ -84,6 +84,9 @@ pub struct Containment {
     hooks: BTreeMap<Box<str>, Hook>,
     #[serde(with = "pairs")]
     under_way: BTreeMap<EffectId, Act>,
+    /// When each of these counts as cut off.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    deadlines: BTreeSet<(Time, EffectId)>,
     /// Somebody else was active, and it has not been quiet for long enough since.
     last_foreign: Option<Time>,
     too_many_keys: bool,
@@ -94,14 +97,6 @@ pub struct Containment {
     pub orders_gone_at: Option<Time>,
     pub ended: Option<(Time, End)>,
     lines: Vec<Line>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct ListTask {
-    tries: Tries,
-    asked_at: Option<Time>,
-    /// When the last list that could be read was asked for.
-    read_of: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +143,7 @@ impl Containment {
             orders: OrdersTask::default(),
             hooks: hooks.map(|name| (name.clone(), Hook { tries: Tries::default(), stopped: None })).collect(),
             under_way: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             last_foreign: None,
             too_many_keys: false,
             list_wanted_of: None,
@@ -249,6 +245,7 @@ impl Containment {
         standings: &BTreeMap<OrderKey, Standing>,
         mut name: impl FnMut(usize) -> EffectId,
     ) -> Vec<Act> {
+        self.cut_off_overdue(now);
         let mut acts = Vec::new();
         if self.ended.is_none() {
             // The keys first: an outlet takes its acts in this order.
@@ -266,9 +263,19 @@ impl Containment {
         acts.extend(hooks.map(|(hook, _)| Act::StopBot { hook: hook.clone() }));
         for (index, act) in acts.iter().enumerate() {
             self.sent(act);
+            let within = if matches!(act, Act::StopBot { .. }) { STOPPED_WITHIN } else { ANSWERED_WITHIN };
             self.under_way.insert(name(index), act.clone());
+            self.deadlines.insert((now + within, name(index)));
         }
         acts
+    }
+
+    /// Whatever is answered after this is not listened to: the reading that follows shows what came of it.
+    fn cut_off_overdue(&mut self, now: Time) {
+        while let Some((_, effect)) = self.deadlines.first().filter(|(at, _)| *at <= now).copied() {
+            let reason = "no answer came in time".into();
+            self.handle_outcome(now, effect, &ActOutcome::Unknown { reason }, &BTreeMap::new());
+        }
     }
 
     fn sent(&mut self, act: &Act) {
@@ -293,21 +300,18 @@ impl Containment {
         }
     }
 
-    fn wants_list(&self) -> bool {
-        self.means == Means::SubAccount
-    }
-
     /// When `poll` has something to do without anything happening.
     pub fn due(&self, standings: &BTreeMap<OrderKey, Standing>) -> Option<Time> {
+        let overdue = self.deadlines.first().map(|(at, _)| *at);
         let hooks = self.hooks.values().filter(|hook| hook.stopped.is_none()).filter_map(|hook| hook.tries.ready_at());
         if self.ended.is_some() {
-            return hooks.min();
+            return hooks.chain(overdue).min();
         }
         let keys = self.keys.values().filter_map(|task| task.due(self.list.tries.failures));
         let list = self.list.tries.ready_at().filter(|_| self.wants_list());
         let orders = self.orders.due(standings).filter(|_| self.aim == Aim::Kill);
         let quiet = self.last_foreign.map(|at| at + self.quiet).filter(|_| self.orders.gone_at.is_some());
-        keys.chain(list).chain(hooks).chain(orders).chain(quiet).min()
+        keys.chain(list).chain(hooks).chain(orders).chain(quiet).chain(overdue).min()
     }
 
     /// The act that an outcome belongs to, if it is one of this containment's.
@@ -323,6 +327,7 @@ impl Containment {
         outcome: &ActOutcome,
         shown: &BTreeMap<OrderKey, Standing>,
     ) {
+        self.deadlines.retain(|(_, waiting)| *waiting != effect);
         let Some(act) = self.under_way.remove(&effect) else { return };
         let line = match &act {
             Act::ListKeys => {
@@ -343,70 +348,6 @@ impl Containment {
             self.list_soon(now);
         }
         self.settle(now);
-    }
-
-    /// At once, but not as fast as answers come.
-    fn list_soon(&mut self, now: Time) {
-        let at = self.list.asked_at.map_or(now, |asked| asked + LIST_GAP);
-        self.list.tries.again_at_once(at.max(now));
-    }
-
-    fn list_read(&mut self, now: Time, outcome: &ActOutcome) {
-        let rows = match outcome {
-            ActOutcome::Keys(rows) => rows,
-            ActOutcome::Held { until, reason } => return self.list.tries.held(*until, reason),
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
-                return self.list.tries.failed(now, reason);
-            }
-            ActOutcome::Probed(_) | ActOutcome::Orders(_) | ActOutcome::Done { .. } => {
-                return self.list.tries.failed(now, "the answer was of another kind");
-            }
-        };
-        let shows = |print: &KeyPrint| rows.iter().any(|row| row.key == *print);
-        if self.witness.as_ref().is_some_and(|own| !shows(own)) {
-            // Another account's list would make every key of ours look gone, and every key there a stranger's.
-            let why = "the list does not show countersign's own watch key: is sub_account the account that is watched?";
-            return self.list.tries.failed(now, why);
-        }
-        let Some(asked_at) = self.list.asked_at else { return };
-        self.list.tries.again_at(now + LIST_EVERY);
-        self.list.read_of = Some(asked_at);
-        for row in rows {
-            self.found(now, row);
-        }
-        let mut lines = Vec::new();
-        for (key, task) in &mut self.keys {
-            let row = rows.iter().find(|row| row.key == *key);
-            lines.extend(task.listed(now, asked_at, row));
-        }
-        for line in lines {
-            self.say(now, line);
-        }
-    }
-
-    /// A key that nobody declared is frozen and asked about: it may be the thief's, and it may be the owner's.
-    fn found(&mut self, now: Time, row: &KeyRow) {
-        if self.keys.contains_key(&row.key) {
-            return;
-        }
-        if self.keys.len() >= KEYS_MAX {
-            if !std::mem::replace(&mut self.too_many_keys, true) {
-                self.say(now, format!("more than {KEYS_MAX} keys are listed: not all of them are followed"));
-            }
-            return;
-        }
-        let name: String = row.name.chars().filter(|c| !c.is_control()).take(40).collect();
-        let name = format!("{name:?} ({})", row.key);
-        let age = if row.created_at >= self.started_at { ", newer than this containment" } else { "" };
-        self.say(
-            now,
-            format!(
-                "key {name} is not declared{age}: frozen, and yours to decide on (kill … --key {} deletes it)",
-                row.key
-            ),
-        );
-        self.keys.insert(row.key.clone(), KeyTask::new(&name, false, Goal::Freeze, None));
-        self.blocked_at = None;
     }
 
     fn hook_ended(&mut self, now: Time, name: &str, outcome: &ActOutcome) -> Option<String> {
@@ -525,14 +466,10 @@ impl Containment {
         Some(if probed { End::Contained } else { End::RevokedUnprobed })
     }
 
-    /// Whether a list was asked for since every key was blocked, and since somebody else last traded.
-    fn list_is_fresh(&self) -> bool {
-        self.means == Means::ByHand || self.list.read_of >= self.blocked_at.max(self.list_wanted_of)
-    }
-
     /// The process ended and started again: what was under way may have been done or not.
     pub fn handle_restart(&mut self, now: Time) {
         self.under_way.clear();
+        self.deadlines.clear();
         self.list.tries.cut_off();
         self.orders.cut_off(now);
         self.keys.values_mut().for_each(|task| task.cut_off(now));

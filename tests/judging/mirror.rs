@@ -3,7 +3,7 @@
 use countersign::kernel::event::{OrderRef, ReadOutcome, ReadRequest};
 use countersign::kernel::incident::Priority;
 use countersign::kernel::intent::{CancelTerms, IntentBody, SendOutcome, Target};
-use countersign::kernel::order::{OrderStatus, Symbol};
+use countersign::kernel::order::{OrderId, OrderStatus, Symbol};
 
 use crate::desk::{Desk, Shown, check, failed, id};
 
@@ -102,6 +102,29 @@ fn a_read_may_name_the_cancels_id() {
     let (mut desk, order) = unseen(Some(accepted()));
     desk.answer(order.with(|order| order.client_id = id("of the cancel")).found(OrderStatus::Canceled));
     check(&desk, "order 2: matched B\n rest_difference");
+}
+
+/// Placed, amended and cancelled while nothing was seen: it is not found under the id that it was placed with, and the
+/// number that the bot had from the exchange finds it. A number of some other order proves nothing.
+#[test]
+fn the_second_look_is_by_the_number_that_the_bot_was_told() {
+    let number = |id| SendOutcome::Accepted { order_id: Some(OrderId(id)) };
+    let (mut desk, order) = unseen(Some(number(2)));
+    desk.answer(ReadOutcome::NotFound);
+    desk.wait_ms(5_000);
+    let asked = ReadRequest::Order { symbol: Symbol::new("BTCUSDT"), order: OrderRef::Id(OrderId(2)) };
+    assert_eq!(desk.reads.front().map(|(_, request)| request.clone()), Some(asked));
+    desk.answer(order.with(|order| order.client_id = id("made up by the exchange")).found(OrderStatus::Canceled));
+    check(&desk, "order 2: matched B\n rest_difference");
+    desk.wait_ms(20_000);
+    assert!(desk.reads.is_empty());
+
+    let (mut desk, _) = unseen(Some(number(1)));
+    desk.answer(ReadOutcome::NotFound);
+    desk.wait_ms(5_000);
+    let first = desk.order(1, "first");
+    desk.answer(first.found(OrderStatus::Filled));
+    check(&desk, "unseen_intent");
 }
 
 #[test]

@@ -158,6 +158,20 @@ fn no_copy_is_missed_of_a_connection_that_is_young_or_gone() {
     check(&desk, "order 2: matched B");
 }
 
+/// It lingered on its way until the connection that was subscribed after it had settled.
+#[test]
+fn no_copy_is_missed_of_a_connection_that_was_not_there_when_the_event_was_made() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.wait_ms(1_000);
+    desk.live(2);
+    desk.wait_ms(2_500);
+    desk.show_on(1, order.placed());
+    desk.wait_ms(20_000);
+    check(&desk, "order 2: matched B");
+}
+
 #[test]
 fn a_frame_that_cannot_be_read_is_told() {
     let mut desk = Desk::open();

@@ -180,7 +180,7 @@ impl Kernel {
     /// The bot's word on an order. One that was placed and amended unseen is shown under another id than it was placed
     /// with: the amendment's, or one that the venue made, and then the bot's answer from the venue names it. What is shown
     /// as it was placed bears its own id.
-    fn placement_of(&self, key: &OrderKey, order: &Order) -> Option<(&IntentKey, &Intent)> {
+    pub(super) fn placement_of(&self, key: &OrderKey, order: &Order) -> Option<(&IntentKey, &Intent)> {
         let (blotter, id) = (&self.state.blotter, &order.placed.client_order_id);
         blotter.placement(id).or_else(|| match order.sight {
             Sight::AsPlaced => None,

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::kernel::act::{KeyRights, ProbeAnswer};
+use crate::kernel::act::{KeyRights, KeyRow, ProbeAnswer};
+use crate::kernel::containment::list::KEYS_MAX;
 use crate::kernel::order::{OrderId, Symbol};
 use crate::kernel::stopping::{DeclaredKey, Mode};
 
@@ -25,10 +26,12 @@ enum Fault {
     Banned,
     /// Half a minute, then as usual.
     Slow,
+    /// It happened, and whoever was to answer is gone.
+    Never,
 }
 
-const FAULTS: [Fault; 6] =
-    [Fault::Refused, Fault::LostBefore, Fault::LostAfter, Fault::Garbage, Fault::Banned, Fault::Slow];
+const FAULTS: [Fault; 7] =
+    [Fault::Refused, Fault::LostBefore, Fault::LostAfter, Fault::Garbage, Fault::Banned, Fault::Slow, Fault::Never];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -209,6 +212,10 @@ impl World {
         let (after, outcome) = match fault {
             None => (50, self.venue.act(act)),
             Some(Fault::Slow) => (30_000, self.venue.act(act)),
+            Some(Fault::Never) => {
+                let _: ActOutcome = self.venue.act(act);
+                return;
+            }
             Some(Fault::LostBefore) => (8_000, unknown("timed out")),
             Some(Fault::LostAfter) => {
                 let _: ActOutcome = self.venue.act(act);
@@ -348,7 +355,8 @@ fn every_step_fails_in_every_way_alone_in_pairs_and_through_a_restart() {
 #[test]
 fn a_step_that_never_works_is_never_called_contained() {
     for kind in [Kind::List, Kind::Delete, Kind::Read, Kind::Cancel] {
-        for fault in FAULTS.into_iter().filter(|fault| !matches!(fault, Fault::LostAfter | Fault::Slow)) {
+        let works = |fault: &Fault| matches!(fault, Fault::LostAfter | Fault::Slow | Fault::Never);
+        for fault in FAULTS.into_iter().filter(|fault| !works(fault)) {
             let mut world = World::new(Aim::Kill);
             world.faults = (1..10_000).map(|nth| (kind, nth, fault)).collect();
             world.run(Duration::from_secs(600));
@@ -357,6 +365,23 @@ fn a_step_that_never_works_is_never_called_contained() {
             assert!((4..400).contains(&world.calls[&kind]), "{kind:?} {fault:?}: {:?} {progress:#?}", world.calls);
         }
     }
+}
+
+#[test]
+fn an_act_that_is_never_answered_is_found_out_about_after_a_minute_and_a_late_answer_changes_nothing() {
+    let mut world = World::new(Aim::Kill);
+    world.faults = vec![(Kind::Delete, 1, Fault::Never)];
+    world.run(Duration::from_secs(30));
+    let (effect, act) =
+        world.plan.under_way.iter().find(|(_, act)| kind(act) == Kind::Delete).expect("it is waited for");
+    let (effect, act) = (*effect, act.clone());
+    assert_eq!((world.effects(Kind::Delete), world.plan.ended), (1, None));
+    world.run(Duration::from_secs(60));
+    world.check_contained();
+    assert!(world.plan.asked(effect).is_none(), "{act:?}");
+    let told = world.plan.clone();
+    world.plan.handle_outcome(world.now, effect, &ActOutcome::Done { proof: "".into() }, &BTreeMap::new());
+    assert_eq!(world.plan, told);
 }
 
 #[test]
