@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::act::{Act, ActOutcome, KeyPrint};
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::containment::key::{KeyTask, Listed};
 use crate::kernel::containment::list::ListTask;
@@ -43,6 +43,8 @@ const REOPENS_WITHIN: Duration = Duration::from_secs(600);
 /// A call is given up after seconds, and a way to stop the bot after five minutes at the most.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(330);
+/// More of them are forgotten: the key's end may then be *unprobed*.
+const LATE_PROBES_MAX: usize = 64;
 /// The venue's clock and ours are not the same, and a frame takes its time.
 const CLOCKS_APART: Duration = Duration::from_secs(5);
 
@@ -87,6 +89,9 @@ pub struct Containment {
     /// When each of these counts as cut off.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     deadlines: BTreeSet<(Time, EffectId)>,
+    /// Probes that were not answered in time: a living answer is worth having whenever it comes.
+    #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    late_probes: BTreeMap<EffectId, KeyPrint>,
     /// Somebody else was active, and it has not been quiet for long enough since.
     last_foreign: Option<Time>,
     too_many_keys: bool,
@@ -144,6 +149,7 @@ impl Containment {
             hooks: hooks.map(|name| (name.clone(), Hook { tries: Tries::default(), stopped: None })).collect(),
             under_way: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            late_probes: BTreeMap::new(),
             last_foreign: None,
             too_many_keys: false,
             list_wanted_of: None,
@@ -270,9 +276,14 @@ impl Containment {
         acts
     }
 
-    /// Whatever is answered after this is not listened to: the reading that follows shows what came of it.
+    /// What is answered after this is not listened to, but for a living answer: the reading that follows shows what came of it.
     fn cut_off_overdue(&mut self, now: Time) {
         while let Some((_, effect)) = self.deadlines.first().filter(|(at, _)| *at <= now).copied() {
+            if let Some(Act::Probe { key }) = self.under_way.get(&effect)
+                && self.late_probes.len() < LATE_PROBES_MAX
+            {
+                self.late_probes.insert(effect, key.clone());
+            }
             let reason = "no answer came in time".into();
             self.handle_outcome(now, effect, &ActOutcome::Unknown { reason }, &BTreeMap::new());
         }
@@ -319,6 +330,16 @@ impl Containment {
         self.under_way.get(&effect)
     }
 
+    /// An answer that nobody waits for any more. That a key was alive when called from here stays true.
+    fn late(&mut self, now: Time, effect: EffectId, outcome: &ActOutcome) {
+        let Some(key) = self.late_probes.remove(&effect) else { return };
+        if let ActOutcome::Probed(answers) = outcome
+            && answers.iter().any(|answer| matches!(answer, ProbeAnswer::Alive { .. }))
+        {
+            self.with_key(&key, |task| task.shown_alive_at = task.shown_alive_at.or(Some(now)));
+        }
+    }
+
     /// What became of an act. `shown` says how the orders stand that a read of them showed.
     pub fn handle_outcome(
         &mut self,
@@ -328,7 +349,7 @@ impl Containment {
         shown: &BTreeMap<OrderKey, Standing>,
     ) {
         self.deadlines.retain(|(_, waiting)| *waiting != effect);
-        let Some(act) = self.under_way.remove(&effect) else { return };
+        let Some(act) = self.under_way.remove(&effect) else { return self.late(now, effect, outcome) };
         let line = match &act {
             Act::ListKeys => {
                 self.list_read(now, outcome);
@@ -470,6 +491,7 @@ impl Containment {
     pub fn handle_restart(&mut self, now: Time) {
         self.under_way.clear();
         self.deadlines.clear();
+        self.late_probes.clear();
         self.list.tries.cut_off();
         self.orders.cut_off(now);
         self.keys.values_mut().for_each(|task| task.cut_off(now));

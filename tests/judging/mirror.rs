@@ -152,6 +152,44 @@ fn a_cancel_is_met_by_its_targets_end_for_any_reason() {
     assert!(desk.reads.is_empty());
 }
 
+/// The read and the stream cross: whichever comes first, the other one is no news.
+#[test]
+fn a_cancel_that_comes_while_its_target_is_read_is_neither_unseen_nor_a_difference() {
+    let reading = || {
+        let mut desk = Desk::open();
+        let order = desk.order(2, "a");
+        desk.say(order.place());
+        desk.show(order.placed());
+        desk.say(order.cancel(Some("c")));
+        desk.result(desk.last_seq(), accepted());
+        desk.wait_ms(10_000);
+        desk.answer(order.found(OrderStatus::New));
+        desk.wait_ms(5_000);
+        (desk, order)
+    };
+    let matched = "order 2: matched B\n cancel 2: matched";
+    let (mut desk, order) = reading();
+    desk.show(order.canceled("c"));
+    desk.answer(order.found(OrderStatus::New));
+    check(&desk, matched);
+
+    let (mut desk, order) = reading();
+    desk.answer(order.found(OrderStatus::Canceled));
+    check(&desk, "order 2: matched B");
+    desk.show(order.canceled("c"));
+    desk.wait_ms(10_000);
+    check(&desk, matched);
+    assert!(desk.reads.is_empty(), "{:?}", desk.reads);
+
+    let (mut desk, order) = reading();
+    desk.answer(order.found(OrderStatus::Canceled));
+    desk.wait_ms(3_000);
+    desk.answer(order.found(OrderStatus::Canceled));
+    check(&desk, "order 2: matched B\n rest_difference");
+    desk.wait_ms(10_000);
+    assert!(desk.reads.is_empty(), "{:?}", desk.reads);
+}
+
 #[test]
 fn a_cancel_whose_order_stays_open_is_unseen() {
     let mut desk = Desk::open();

@@ -289,6 +289,24 @@ fn a_restart_goes_on_where_it_was() {
     check(&desk, "order 2: matched B\n order 3: foreign\n blind\n foreign_order orders=1 USDT=600");
 }
 
+/// A connection may have been broken before the process ended, and nobody knew yet.
+#[test]
+fn after_a_restart_the_gap_begins_where_the_stream_last_showed_something_or_a_break_would_have_been_noticed() {
+    for (quiet_s, back_s) in [(5, 5), (60, 15)] {
+        let mut desk = Desk::open();
+        let order = desk.order(2, "a");
+        desk.say(order.place());
+        desk.show(order.placed());
+        let ended = desk.now + Duration::from_secs(quiet_s);
+        while desk.now < ended {
+            desk.wait_ms(1_000);
+            desk.say(IntentBody::Heartbeat { egress: None });
+        }
+        desk.restart();
+        assert_eq!(desk.kernel.state().coverage.blind_since, Some(ended - Duration::from_secs(back_s)));
+    }
+}
+
 #[test]
 fn a_comparison_from_before_a_restart_proves_nothing() {
     let mut desk = Desk::open();

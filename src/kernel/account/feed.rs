@@ -157,6 +157,7 @@ impl Kernel {
             Copy::First => self.expect_copies(&key, connection, event_at(&report)),
         }
         self.state.counts.reports += 1;
+        self.state.coverage.note_shown(self.now());
         match report {
             Report::Execution(report) => self.execution(&report, tags),
             Report::Position(position) => self.position(&position),

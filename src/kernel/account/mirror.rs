@@ -104,6 +104,10 @@ impl Kernel {
         if intent.settled() != Settled::No {
             return;
         }
+        // The stream may have shown it while the read was under way, which is older then.
+        if self.is_met(intent) {
+            return self.mark_intent_seen(key);
+        }
         let is_cancel = matches!(intent.announced, Announced::Cancel { .. });
         match outcome {
             ReadOutcome::Order(snapshot) if is_cancel && !snapshot.status.is_terminal() => self.not_there(key),
@@ -113,6 +117,11 @@ impl Kernel {
                     Some(intent) if !self.is_met(intent) => self.not_there(key),
                     Some(_) | None => self.mark_intent_seen(key),
                 }
+            }
+            ReadOutcome::Order(snapshot) if is_cancel && intent.missing_reads > 0 => {
+                // It was open a moment ago: the stream has its time to show the end.
+                self.suspect((snapshot.symbol.clone(), snapshot.order_id), false);
+                self.set_timer(LAG, Timer::Mirror(key.clone()));
             }
             ReadOutcome::Order(mut snapshot) => {
                 if let Announced::Place { terms, .. } = &intent.announced {
@@ -225,7 +234,7 @@ impl Kernel {
 }
 
 /// The order that the bot says its placement became.
-fn told_number(intent: &Intent) -> Option<OrderKey> {
+pub(super) fn told_number(intent: &Intent) -> Option<OrderKey> {
     match (&intent.announced, &intent.result) {
         (Announced::Place { terms, .. }, Some(SendOutcome::Accepted { order_id: Some(id) })) => {
             Some((terms.symbol.clone(), *id))

@@ -214,7 +214,12 @@ impl Kernel {
         }
         if !differences.is_empty() {
             let read_first = order.sight == Sight::Aside && !waited;
-            let verdict = if read_first { Verdict::Pending } else { Verdict::Divergent };
+            // Shown smaller, and not as it was placed: the bot may have amended it, and its word may still come.
+            let smaller = terms.quantity.is_some_and(|said| order.placed.quantity < said);
+            let alone = differences.iter().all(|found| &*found.field == "quantity");
+            let amended = order.sight != Sight::AsPlaced && smaller && alone;
+            let may_come = amended && !waited && !self.state.bots.have_passed(order.first_seen);
+            let verdict = if read_first || may_come { Verdict::Pending } else { Verdict::Divergent };
             return Judgement { verdict, assurance: None, differences, read_first };
         }
         if let TagCheck::Valid { at, .. } = order.tag
