@@ -337,11 +337,12 @@ impl KeyTask {
             return None;
         }
         let Some(rights) = self.rights_before.filter(|rights| rights.any()) else {
-            // Nothing was taken so far, and nothing is.
-            if self.frozen_at.is_none() && !self.freeze.under_way {
-                self.goal = Goal::Keep;
+            // Nothing was taken so far, and nothing is: it stays among the keys that a later freeze or kill is aimed at.
+            let untouched = self.frozen_at.is_none() && !self.freeze.under_way && !self.unsure;
+            if untouched {
+                self.goal = Goal::Thaw;
             }
-            return None;
+            return untouched.then(|| format!("key {} keeps its rights: none was taken yet", self.name));
         };
         self.goal = Goal::Thaw;
         self.unsure |= self.freeze.under_way;

@@ -476,6 +476,23 @@ fn a_release_gives_back_what_a_freeze_took_and_nothing_to_a_stranger() {
     }
 }
 
+/// Before any list was read, nothing has been taken: the freeze is called off, and the key is no stranger to the next one.
+#[test]
+fn a_release_before_anything_was_taken_calls_the_freeze_off_and_a_later_freeze_takes_the_key() {
+    let mut world = World::new(Aim::Freeze);
+    world.faults = vec![(Kind::List, 1, Fault::Slow)];
+    world.poll();
+    let asked = |aim| Asked { aim, by: "owner".into(), incident: None };
+    world.plan.release(world.now, &asked(Aim::Release)).expect("nothing stands against it");
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Released), "{:#?}", world.plan.progress());
+    assert_eq!(world.effects(Kind::Freeze), 0);
+    world.plan.take_up(world.now, asked(Aim::Freeze), &stopping(Means::SubAccount));
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Frozen), "{:#?}", world.plan.progress());
+    assert!(!world.venue.can_trade(&key("bot")));
+}
+
 #[test]
 fn a_freeze_in_the_middle_of_a_release_freezes_and_a_release_after_it_gives_the_same_rights_back() {
     let asked = |aim| Asked { aim, by: "owner".into(), incident: None };
