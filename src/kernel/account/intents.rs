@@ -286,6 +286,9 @@ impl Kernel {
                     _,
                 ) => {}
             }
+            // Another order may bear its id.
+            let own_id = self.state.blotter.intents.get(&key).and_then(|intent| intent.announced.own_id()).cloned();
+            own_id.iter().filter(|_| accepted.is_some()).for_each(|id| self.rejudge_all_under(id));
             // It may have been read under an id that nobody announced.
             if let Some(order) = accepted.filter(|order| self.state.blotter.orders.contains_key(order)) {
                 self.rejudge(&order);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::kernel::account::finding::{Finding, describe};
+use crate::kernel::account::mirror::told_number;
 use crate::kernel::account::{Kernel, Purpose, RequestKey, Timer};
 use crate::kernel::blotter::{Announced, Glimpse, Intent, IntentKey, Order, OrderKey, Settled, Sight};
 use crate::kernel::event::{Issuer, OrderSnapshot, ReadOutcome, TagCheck, Tags};
@@ -193,6 +194,10 @@ impl Kernel {
     fn judge_registered(&self, key: &OrderKey, order: &Order, intent: &Intent, waited: bool) -> Judgement {
         let Announced::Place { terms, amended } = &intent.announced else { return Verdict::Foreign.into() };
         if self.state.blotter.holder(&order.placed.client_order_id) != Some(key) {
+            return Verdict::Replayed.into();
+        }
+        // The bot's own order came and went unseen, and this one bears its id.
+        if told_number(intent).is_some_and(|told| told.0 == key.0 && told.1 != key.1) {
             return Verdict::Replayed.into();
         }
         let mut differences = differences(terms, amended, &order.placed);
