@@ -128,7 +128,9 @@ impl<'a> Oracle<'a> {
         let tells = |says: &Says| match (says, act.what) {
             (Says::Placed(key), None)
             | (Says::Cancelled(key), Some(Changed::Cancelled))
-            | (Says::Amended(key), Some(Changed::Amended)) => *key == act.key,
+            | (Says::Amended(key), Some(Changed::Amended))
+            // Where the order itself was not known before, that it differs tells of the amendment.
+            | (Says::Placed(key), Some(Changed::Amended)) => *key == act.key,
             _ => false,
         };
         let found = self.lines.iter().find(|(told, says)| tells(says) && told.at >= act.at).map(|(told, _)| told.at);
