@@ -8,6 +8,7 @@
 
 mod tries;
 mod key;
+mod list;
 mod orders;
 mod sweep;
 mod plan;
@@ -20,9 +21,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow};
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
 use crate::kernel::containment::key::{KeyTask, Listed};
+use crate::kernel::containment::list::ListTask;
 use crate::kernel::containment::orders::OrdersTask;
 use crate::kernel::containment::sweep::Sweep;
 use crate::kernel::containment::tries::Tries;
@@ -37,16 +39,16 @@ pub use key::Goal;
 pub use orders::Standing;
 pub use plan::{PlanStep, Progress, StepState};
 
-/// The list is read again this often until the end: whoever holds the master login can make new keys.
-const LIST_EVERY: Duration = Duration::from_secs(10);
-/// Between two lists, however much they are wanted.
-const LIST_GAP: Duration = Duration::from_millis(300);
-/// Keys followed; the venue allows 30 a sub-account. With more it is never contained.
-const KEYS_MAX: usize = 100;
 /// Lines kept; the oldest give way, and the journal has them.
 const LINES_MAX: usize = 60;
 /// A stranger's order this soon after the end takes the word back.
 const REOPENS_WITHIN: Duration = Duration::from_secs(600);
+/// An act that has not been answered by then is found out about by reading: its task may have died, or its sending failed.
+/// A call is given up after seconds, and a way to stop the bot after five minutes at the most.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+const STOPPED_WITHIN: Duration = Duration::from_secs(330);
+/// More of them are forgotten: the key's end may then be *unprobed*.
+const LATE_PROBES_MAX: usize = 64;
 /// The venue's clock and ours are not the same, and a frame takes its time.
 const CLOCKS_APART: Duration = Duration::from_secs(5);
 
@@ -94,6 +96,12 @@ pub struct Containment {
     hooks: BTreeMap<Box<str>, Hook>,
     #[serde(with = "pairs")]
     under_way: BTreeMap<EffectId, Act>,
+    /// When each of these counts as cut off.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    deadlines: BTreeSet<(Time, EffectId)>,
+    /// Probes that were not answered in time: a living answer is worth having whenever it comes.
+    #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    late_probes: BTreeMap<EffectId, KeyPrint>,
     /// Somebody else was active, and it has not been quiet for long enough since.
     last_foreign: Option<Time>,
     too_many_keys: bool,
@@ -112,14 +120,6 @@ pub struct Containment {
     pub orders_gone_at: Option<Time>,
     pub ended: Option<(Time, End)>,
     lines: Vec<Line>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct ListTask {
-    tries: Tries,
-    asked_at: Option<Time>,
-    /// When the last list that could be read was asked for.
-    read_of: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +168,8 @@ impl Containment {
             orders: OrdersTask::default(),
             hooks: hooks.map(|name| (name.clone(), Hook { tries: Tries::default(), stopped: None })).collect(),
             under_way: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            late_probes: BTreeMap::new(),
             last_foreign: None,
             too_many_keys: false,
             list_wanted_of: None,
@@ -219,14 +221,14 @@ impl Containment {
         if self.keys.values().any(|task| task.declared && task.is_being_deleted()) {
             return Err("a key is being deleted, which cannot be taken back".to_owned());
         }
-        // Before anything is changed: a freeze that has not come so far goes on as it is.
         let is_given_back = |task: &&mut KeyTask| task.declared || task.allowed;
-        if !self.keys.values_mut().filter(is_given_back).any(|task| task.has_something_to_get_back()) {
-            return Err("no declared key is frozen: there is nothing to give back".to_owned());
+        if self.keys.values_mut().filter(is_given_back).any(|task| task.is_taken_blindly()) {
+            return Err("what the freeze takes is not known yet: ask again in a moment".to_owned());
         }
-        let mut lines = Vec::new();
-        for task in self.keys.values_mut().filter(is_given_back) {
-            lines.extend(task.release());
+        let given = self.keys.values_mut().filter(is_given_back);
+        let lines: Vec<String> = given.filter_map(KeyTask::release).collect();
+        if lines.is_empty() {
+            return Err("no declared key is frozen: there is nothing to give back".to_owned());
         }
         self.aim = Aim::Release;
         self.sweep = None;
@@ -299,6 +301,7 @@ impl Containment {
         standings: &BTreeMap<OrderKey, Standing>,
         mut name: impl FnMut(usize) -> EffectId,
     ) -> Vec<Act> {
+        self.cut_off_overdue(now);
         let mut acts = Vec::new();
         if self.ended.is_none() {
             // The keys first: an outlet takes its acts in this order.
@@ -319,9 +322,24 @@ impl Containment {
         acts.extend(hooks.map(|(hook, _)| Act::StopBot { hook: hook.clone() }));
         for (index, act) in acts.iter().enumerate() {
             self.sent(act);
+            let within = if matches!(act, Act::StopBot { .. }) { STOPPED_WITHIN } else { ANSWERED_WITHIN };
             self.under_way.insert(name(index), act.clone());
+            self.deadlines.insert((now + within, name(index)));
         }
         acts
+    }
+
+    /// What is answered after this is not listened to, but for a living answer: the reading that follows shows what came of it.
+    fn cut_off_overdue(&mut self, now: Time) {
+        while let Some((_, effect)) = self.deadlines.first().filter(|(at, _)| *at <= now).copied() {
+            if let Some(Act::Probe { key }) = self.under_way.get(&effect)
+                && self.late_probes.len() < LATE_PROBES_MAX
+            {
+                self.late_probes.insert(effect, key.clone());
+            }
+            let reason = "no answer came in time".into();
+            self.handle_outcome(now, effect, &ActOutcome::Unknown { reason }, &BTreeMap::new());
+        }
     }
 
     fn sent(&mut self, act: &Act) {
@@ -358,28 +376,35 @@ impl Containment {
         }
     }
 
-    fn wants_list(&self) -> bool {
-        self.means == Means::SubAccount
-    }
-
     /// When `poll` has something to do without anything happening.
     pub fn due(&self, standings: &BTreeMap<OrderKey, Standing>) -> Option<Time> {
+        let overdue = self.deadlines.first().map(|(at, _)| *at);
         let hooks = self.hooks.values().filter(|hook| hook.stopped.is_none()).filter_map(|hook| hook.tries.ready_at());
         if self.ended.is_some() {
-            return hooks.min();
+            return hooks.chain(overdue).min();
         }
         let keys = self.keys.values().filter_map(|task| task.due(self.list.tries.failures));
         let list = self.list.tries.ready_at().filter(|_| self.wants_list());
         let orders = self.orders.due(standings).filter(|_| self.aim == Aim::Kill);
         let quiet = self.last_foreign.map(|at| at + self.quiet).filter(|_| self.orders.gone_at.is_some());
         let sweep = self.sweep.as_ref().and_then(Sweep::due).filter(|_| self.reached().is_some());
-        let given_up = self.given_up_at();
-        keys.chain(list).chain(hooks).chain(orders).chain(quiet).chain(sweep).chain(given_up).min()
+        let limits = [sweep, self.given_up_at(), overdue].into_iter().flatten();
+        keys.chain(list).chain(hooks).chain(orders).chain(quiet).chain(limits).min()
     }
 
     /// The act that an outcome belongs to, if it is one of this containment's.
     pub fn asked(&self, effect: EffectId) -> Option<&Act> {
         self.under_way.get(&effect)
+    }
+
+    /// An answer that nobody waits for any more. That a key was alive when called from here stays true.
+    fn late(&mut self, now: Time, effect: EffectId, outcome: &ActOutcome) {
+        let Some(key) = self.late_probes.remove(&effect) else { return };
+        if let ActOutcome::Probed(answers) = outcome
+            && answers.iter().any(|answer| matches!(answer, ProbeAnswer::Alive { .. }))
+        {
+            self.with_key(&key, |task| task.shown_alive_at = task.shown_alive_at.or(Some(now)));
+        }
     }
 
     /// What became of an act. `shown` says how the orders stand that a read of them showed.
@@ -390,7 +415,8 @@ impl Containment {
         outcome: &ActOutcome,
         shown: &BTreeMap<OrderKey, Standing>,
     ) {
-        let Some(act) = self.under_way.remove(&effect) else { return };
+        self.deadlines.retain(|(_, waiting)| *waiting != effect);
+        let Some(act) = self.under_way.remove(&effect) else { return self.late(now, effect, outcome) };
         let line = match &act {
             Act::ListKeys => {
                 self.list_read(now, outcome);
@@ -421,54 +447,6 @@ impl Containment {
         self.settle(now);
     }
 
-    /// At once, but not as fast as answers come.
-    fn list_soon(&mut self, now: Time) {
-        let at = self.list.asked_at.map_or(now, |asked| asked + LIST_GAP);
-        self.list.tries.again_at_once(at.max(now));
-    }
-
-    fn list_read(&mut self, now: Time, outcome: &ActOutcome) {
-        let rows = match outcome {
-            ActOutcome::Keys(rows) => rows,
-            ActOutcome::Held { until, reason } => return self.list.tries.held(*until, reason),
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
-                return self.list.tries.failed(now, reason);
-            }
-            ActOutcome::Probed(_)
-            | ActOutcome::Orders(_)
-            | ActOutcome::Balances(_)
-            | ActOutcome::NotFound
-            | ActOutcome::Quote(_)
-            | ActOutcome::Sold { .. }
-            | ActOutcome::Done { .. } => {
-                return self.list.tries.failed(now, "the answer was of another kind");
-            }
-        };
-        let shows = |print: &KeyPrint| rows.iter().any(|row| row.key == *print);
-        if self.witness.as_ref().is_some_and(|own| !shows(own)) {
-            // Another account's list would make every key of ours look gone, and every key there a stranger's.
-            let why = "the list does not show countersign's own watch key: is sub_account the account that is watched?";
-            return self.list.tries.failed(now, why);
-        }
-        let Some(asked_at) = self.list.asked_at else { return };
-        self.list.tries.again_at(now + LIST_EVERY);
-        self.list.read_of = Some(asked_at);
-        for row in rows {
-            self.found(now, row);
-        }
-        let mut lines = Vec::new();
-        let mut doubts = Vec::new();
-        for (key, task) in &mut self.keys {
-            let row = rows.iter().find(|row| row.key == *key);
-            doubts.extend(task.meddled_with(asked_at, row).map(|what| format!("key {}: {what}", task.name)));
-            lines.extend(task.listed(now, asked_at, row));
-        }
-        for line in lines {
-            self.say(now, line);
-        }
-        doubts.into_iter().for_each(|why| self.doubt_master(now, &why));
-    }
-
     /// Only who has the master's login, or a key of it, can have done this. No money goes there from then on.
     pub fn doubt_master(&mut self, now: Time, why: &str) {
         if self.master_doubt.is_some() {
@@ -479,44 +457,6 @@ impl Containment {
         if let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.ended_at.is_none()) {
             sweep.withheld = Some(why.clone());
             self.say(now, format!("no money is moved to the master: {why}"));
-        }
-    }
-
-    /// A key that nobody declared is frozen and asked about: it may be the thief's, and it may be the owner's.
-    fn found(&mut self, now: Time, row: &KeyRow) {
-        if self.keys.contains_key(&row.key) {
-            return;
-        }
-        if self.keys.len() >= KEYS_MAX {
-            if !std::mem::replace(&mut self.too_many_keys, true) {
-                self.say(now, format!("more than {KEYS_MAX} keys are listed: not all of them are followed"));
-            }
-            return;
-        }
-        let name: String = row.name.chars().filter(|c| !c.is_control()).take(40).collect();
-        let name = format!("{name:?} ({})", row.key);
-        let age = if row.created_at >= self.started_at { ", newer than this containment" } else { "" };
-        if self.aim == Aim::Drill {
-            self.say(now, format!("key {name} is not declared: a drill leaves it alone"));
-            self.keys.insert(row.key.clone(), KeyTask::new(&name, false, Goal::Keep, None));
-            return;
-        }
-        let allowed = self.allowed.contains(&row.key);
-        let line = if allowed {
-            format!("key {name} is allowed, and frozen like the rest: resume gives it back")
-        } else {
-            format!(
-                "key {name} is not declared{age}: frozen, and yours to decide on (kill … --key {} deletes it)",
-                row.key
-            )
-        };
-        self.say(now, line);
-        let mut task = KeyTask::new(&name, false, Goal::Freeze, None);
-        task.allowed = allowed;
-        self.keys.insert(row.key.clone(), task);
-        self.blocked_at = None;
-        if !allowed {
-            self.doubt_master(now, &format!("key {name} is in the list, and nobody declared it"));
         }
     }
 
@@ -661,14 +601,11 @@ impl Containment {
         Some(if probed { End::Contained } else { End::RevokedUnprobed })
     }
 
-    /// Whether a list was asked for since every key was blocked, and since somebody else last traded.
-    fn list_is_fresh(&self) -> bool {
-        self.means == Means::ByHand || self.list.read_of >= self.blocked_at.max(self.list_wanted_of)
-    }
-
     /// The process ended and started again: what was under way may have been done or not.
     pub fn handle_restart(&mut self, now: Time) {
         self.under_way.clear();
+        self.deadlines.clear();
+        self.late_probes.clear();
         self.list.tries.cut_off();
         self.orders.cut_off(now);
         self.keys.values_mut().for_each(|task| task.cut_off(now));

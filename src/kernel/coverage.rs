@@ -2,6 +2,7 @@
 //! answers and is subscribed, proved is live plus a comparison by REST since.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ words!(Sight { Blind = "blind", Live = "live", Proved = "proved" });
 
 /// Gaps remembered. What is found later to stem from an older one is told as a difference of its own.
 const GAPS_MAX: usize = 64;
+/// A connection that has broken is noticed within this.
+const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 /// Connections remembered. They live for a day, or for as short as a backoff: far longer than a break goes unnoticed.
 const HEARD_MAX: usize = 64;
 
@@ -36,6 +39,9 @@ pub struct Coverage {
     /// The last stretches in which no connection was subscribed, newest last.
     recent_gaps: VecDeque<(Time, Time)>,
     pub gaps: u64,
+    /// The last moment that the stream itself has shown something of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shown_at: Option<Time>,
 }
 
 /// What the loss of a connection shows.
@@ -132,19 +138,26 @@ impl Coverage {
         loss
     }
 
-    /// The process starts again: whatever was connected is not. Blind since the last thing that it recorded.
+    /// The stream has shown something.
+    pub fn note_shown(&mut self, now: Time) {
+        self.shown_at = Some(now);
+    }
+
+    /// The process starts again: whatever was connected is not. It was recording until then, but a connection may have been
+    /// broken without its knowledge: blind since the stream last showed something, or since a break would have been noticed.
     pub fn restart(&mut self, last_recorded: Time) {
         self.live.clear();
         self.heard.clear();
         if self.live_since.take().is_some() {
-            self.blind_since = Some(last_recorded);
+            let since = self.shown_at.max(self.first_live).max(Some(last_recorded - NOTICED_WITHIN));
+            self.blind_since = Some(since.map_or(last_recorded, |since| since.min(last_recorded)));
         }
     }
 
     /// Whether an order of this creation time may have been missed because nothing was, or is, subscribed. A venue's
     /// clock is not ours: the bounds are widened by a second.
     pub fn in_gap(&self, created_at: Time) -> bool {
-        const CLOCKS: std::time::Duration = std::time::Duration::from_secs(1);
+        const CLOCKS: Duration = Duration::from_secs(1);
         self.blind_since.is_some_and(|from| created_at >= from - CLOCKS)
             || self.recent_gaps.iter().any(|(from, to)| created_at >= *from - CLOCKS && created_at <= *to + CLOCKS)
     }

@@ -1,5 +1,5 @@
 //! Acts of a containment, done at the exchange's own key endpoints: each is called as the outlet calls it, and its
-//! answer may be lost on the way. The owner orders a kill some time after he is told of a theft.
+//! answer may be lost on the way, or never come.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
-use crate::kernel::command::{Command, Totp};
-use crate::kernel::event::{EffectId, Event, Ticket};
-use crate::kernel::incident::IncidentId;
+use crate::kernel::event::{EffectId, Event};
 use crate::sim::exchange::{HttpReply, HttpRequest};
+use crate::sim::order::Uid;
 use crate::simulate::client::Client;
+use crate::simulate::emergency::Intrusion;
 use crate::simulate::process::Inside;
 use crate::simulate::world::World;
 use crate::venue::binance::Kept;
@@ -19,30 +19,21 @@ use crate::venue::binance::act::{self, By, Call, Ending, KeyList, Method, Reply}
 
 /// A call without an answer is given up after this.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
-/// From the message to the owner's word.
-const OWNER_WITHIN_MS: (u32, u32) = (1_500, 20_000);
-/// Incidents at which the owner has the account killed.
-const THEFTS: [&str; 8] = [
-    "foreign_order",
-    "foreign_cancel_or_amendment",
-    "divergent_order",
-    "replayed_id",
-    "forged_id",
-    "unissued_or_unlogged_id",
-    "symbol_never_traded",
-    "burst_of_foreign_activity",
-];
+/// After the first change of a key the thief comes back within this.
+const BACK_WITHIN_MS: (u32, u32) = (0, 3_000);
 
 /// What the outlet of one process knows and has under way.
 #[derive(Default)]
 pub struct Acts {
-    under_way: BTreeMap<EffectId, Act>,
+    /// With its place among all that were asked for; who works on it may have died.
+    under_way: BTreeMap<EffectId, (Act, usize)>,
     /// Keys that a list showed.
     shown: BTreeMap<KeyPrint, SecretString>,
 }
 
 /// With what the containment works: clients of the master and of the account, and the declared keys.
 pub struct Means {
+    pub account: Uid,
     pub sub_account: String,
     pub admin: Client,
     pub cancel: Client,
@@ -62,21 +53,6 @@ impl Answer {
 }
 
 impl World {
-    pub fn may_kill(&mut self, incident: IncidentId, rule: &str) {
-        if self.script.kills && !self.killing && THEFTS.contains(&rule) {
-            self.killing = true;
-            let at = self.now + self.draw(OWNER_WITHIN_MS);
-            self.inside_at(at, Inside::Killed(incident));
-        }
-    }
-
-    pub fn command_kill(&mut self, incident: IncidentId) {
-        let (by, command) = ("owner".into(), Command::Kill);
-        let (ticket, totp) = (Ticket(0), Totp::Absent);
-        self.witness.killed_at = Some(self.now);
-        self.step_account(Event::Command { ticket, by, way: None, why: None, incident: Some(incident), command, totp });
-    }
-
     pub fn send_act(&mut self, effect: EffectId, act: Act) {
         let Some(process) = &mut self.process else { return };
         // Looking twice harms nobody; a change is asked for once, and again only when its outcome is known.
@@ -95,16 +71,26 @@ impl World {
             | Act::Quote { .. }
             | Act::FindOrder { .. } => false,
         };
-        if changes && process.acts.under_way.values().any(|other| *other == act) {
+        if changes && process.acts.under_way.values().any(|(other, _)| *other == act) {
             self.witness.fail(&format!("{act:?} was asked for while it was under way"));
         }
-        process.acts.under_way.insert(effect, act.clone());
+        let place = self.witness.asks(self.now, &act);
+        let unanswered = self.script.emergency.as_ref().map_or(0, |emergency| emergency.unanswered_percent);
+        let answered = unanswered == 0 || !self.chance(unanswered);
+        if !answered {
+            self.witness.unanswered.push(self.now);
+        } else if let Some(process) = &mut self.process {
+            process.acts.under_way.insert(effect, (act.clone(), place));
+        }
         let at = self.now + self.draw(self.script.weather.request);
         self.inside_at(at, Inside::Acting(effect, act));
     }
 
     pub fn act_on_exchange(&mut self, effect: EffectId, act: &Act) {
         let lost = self.chance(self.script.weather.lost_percent);
+        if matches!(act, Act::SetRights { .. } | Act::DeleteKey { .. }) {
+            self.may_intrude(Intrusion::During, BACK_WITHIN_MS);
+        }
         let outcome = if lost { None } else { Some(self.perform(act).unwrap_or_else(|not_done| not_done)) };
         self.pump();
         let answer_lost = self.chance(self.script.weather.lost_percent);
@@ -112,12 +98,16 @@ impl World {
             Some(outcome) => (self.draw(self.script.weather.request), outcome),
             None => (ANSWER_WITHIN, ActOutcome::Unknown { reason: "no answer in time".into() }),
         };
-        self.inside_at(self.now + wait, Inside::Acted(effect, outcome));
+        let is_waited_for = self.process.as_ref().is_some_and(|process| process.acts.under_way.contains_key(&effect));
+        if is_waited_for {
+            self.inside_at(self.now + wait, Inside::Acted(effect, outcome));
+        }
     }
 
     pub fn acted(&mut self, effect: EffectId, mut outcome: ActOutcome) {
         if let Some(process) = &mut self.process {
-            process.acts.under_way.remove(&effect);
+            let place = process.acts.under_way.remove(&effect).map(|(_, place)| place);
+            self.witness.answered(self.now, place, &outcome);
         }
         if let ActOutcome::Orders(orders) = &mut outcome {
             for order in orders {
@@ -160,8 +150,17 @@ impl World {
                 act::found_transfer(&body, id).map_err(unreadable)
             }
             Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => Err(refused("nobody sells here")),
-            Act::StopBot { .. } => Err(refused("no way to stop the bot is declared here")),
+            Act::StopBot { .. } => self.stop_bots(),
         }
+    }
+
+    fn stop_bots(&mut self) -> Result<ActOutcome, ActOutcome> {
+        if self.stop.hook_fails > 0 {
+            self.stop.hook_fails = self.stop.hook_fails.saturating_sub(u32::from(self.stop.hook_fails != u32::MAX));
+            return Err(ActOutcome::Unknown { reason: "it still runs".into() });
+        }
+        self.stop.bots_stopped = true;
+        Ok(ActOutcome::Done { proof: "inactive".into() })
     }
 
     fn list_keys(&mut self) -> Result<ActOutcome, ActOutcome> {

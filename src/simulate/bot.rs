@@ -207,6 +207,9 @@ impl World {
         }
         let pause = self.draw(self.bots[bot].plan.pause);
         self.bot_at(self.now + pause, bot, BotTurn::Trade);
+        if self.stop.bots_stopped {
+            return;
+        }
         let Some(Plan { intent, ask, deal }) = self.plan(bot) else { return };
         let nonce = self.bots[bot].nonce.clone();
         let job = Job { seq: 0, intent, ask, deal, nonce, sent: false, given_up: false };
@@ -423,7 +426,10 @@ impl World {
     fn answered(&mut self, bot: usize, number: u64, answer: Answer) {
         let Some(job) = self.bots[bot].jobs.remove(&number) else { return };
         let outcome = match &answer {
-            Ok(body) => json!({ "outcome": "accepted", "order_id": body["orderId"].as_i64() }),
+            Ok(body) => {
+                let placed = if body["newOrderResponse"].is_object() { &body["newOrderResponse"] } else { body };
+                json!({ "outcome": "accepted", "order_id": placed["orderId"].as_i64() })
+            }
             // Half of a replacement was done: neither word is true of both halves.
             Err((-2021, _)) => json!({ "outcome": "unknown" }),
             Err((code, message)) => json!({ "outcome": "rejected", "code": code, "message": message }),

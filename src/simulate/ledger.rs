@@ -16,12 +16,24 @@ pub struct Ledger {
     pub keys: Vec<KeyChange>,
 }
 
-/// A key that was changed or deleted, and who did it.
+/// A key that was made, changed or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyChange {
     pub at: Time,
     pub key: String,
-    pub deleted: bool,
+    pub what: KeyChanged,
+    /// Countersign itself did it.
+    pub contains: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyChanged {
+    Made,
+    /// To reading alone, or to more.
+    Rights {
+        any: bool,
+    },
+    Deleted,
 }
 
 /// What became of one order.
@@ -66,8 +78,16 @@ impl Ledger {
     fn note(&mut self, row: &Value) {
         let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
         if let (Some(at), Some(key)) = (row["at"].as_i64(), row["changed_key"].as_str()) {
-            let (at, deleted) = (Time::from_millis(at), row["kind"] == "KEY_DELETED");
-            return self.keys.push(KeyChange { at, key: key.to_owned(), deleted });
+            let more = |permission: &Value| permission != "reading";
+            let any = row["permissions"].as_array().into_iter().flatten().any(more);
+            let what = match row["kind"].as_str() {
+                Some("KEY_DELETED") => KeyChanged::Deleted,
+                Some("KEY_CREATED") => KeyChanged::Made,
+                Some(_) | None => KeyChanged::Rights { any },
+            };
+            let (at, key) = (Time::from_millis(at), key.to_owned());
+            let contains = row["agent"] == CONTAINMENT_AGENT;
+            return self.keys.push(KeyChange { at, key, what, contains });
         }
         let (Some(order_id), Some(at)) = (row["order_id"].as_i64(), row["at"].as_i64()) else { return };
         let (at, by_thief) = (Time::from_millis(at), row["agent"] == THIEF_AGENT);

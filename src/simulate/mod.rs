@@ -6,6 +6,7 @@
 //! no kernel what it thinks.
 
 mod script;
+mod emergency;
 mod setting;
 mod client;
 mod disk;
@@ -14,12 +15,14 @@ mod world;
 mod process;
 mod acts;
 mod network;
+mod owner;
 mod bot;
 mod trading;
 mod thief;
 mod ledger;
 mod told;
 mod oracle;
+mod proof;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
@@ -70,8 +73,9 @@ pub fn tell(seed: u64, rules: &RuleSet) -> (Outcome, Vec<String>) {
         }
         story.extend(world.witness.lines.iter().map(|line| format!("{line:?}")));
         story.extend(ledger.keys.iter().map(|change| format!("{change:?}")));
-        let (killed, contained) = (world.witness.killed_at, world.witness.contained_at);
-        story.push(format!("killed at {killed:?}, contained at {contained:?}"));
+        story.extend(world.witness.commands.iter().map(|command| format!("{command:?}")));
+        story.extend(world.witness.words.iter().map(|word| format!("{word:?}")));
+        story.extend(world.witness.asked.iter().map(|asked| format!("{asked:?}")));
         story.extend(world.witness.refusals.iter().cloned());
     });
     (outcome, story)

@@ -8,26 +8,22 @@ use std::time::Duration;
 
 use crate::kernel::time::Time;
 use crate::simulate::ledger::{Change, Changed, Entry, Key, Ledger};
-use crate::simulate::script::{Mishap, Script};
+use crate::simulate::script::{CALM, Mishap, START, Script};
 use crate::simulate::told::{Says, covers};
 use crate::simulate::witness::{Told, Witness};
 
 /// The waits that are declared: an order that somebody may still claim is told after this.
-const PENDING_CAP: Duration = Duration::from_secs(10);
+pub const PENDING_CAP: Duration = Duration::from_secs(10);
 /// What an alert waits for a slow disk, and a second for everything that takes no time here.
-const LEAVING: Duration = Duration::from_millis(1_250);
+pub const LEAVING: Duration = Duration::from_millis(1_250);
 /// A word that came within this of the order was in time, wherever the clocks stood.
 const IN_TIME: Duration = Duration::from_secs(9);
 /// What happens so long before or after a trouble may be told late.
-const TROUBLED: Duration = Duration::from_secs(20);
+pub const TROUBLED: Duration = Duration::from_secs(20);
 /// A cancel that names the same order as a bot's own of about that time does what the bot wanted.
 const SAME_WISH: Duration = Duration::from_secs(12);
 /// A critical incident is on its way to the owner by then.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
-/// A kill has proved its end by then: acts, two clean reads of the book with quiet between, and what is still waited for.
-const CONTAINED_WITHIN: Duration = Duration::from_secs(40);
-/// The keys that a thief could hold: the bots', and the one that countersign cancels with.
-const SUSPECTS: [&str; 2] = ["main/bot", "main/cancel"];
 const SYMBOLS: [&str; 6] = ["BTCUSDT", "ETHUSDT", "BNBUSDT", "ETHBTC", "VIABTC", "PERPUSDT"];
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -42,9 +38,9 @@ pub struct Judgement {
 }
 
 pub struct Oracle<'a> {
-    script: &'a Script,
-    ledger: &'a Ledger,
-    witness: &'a Witness,
+    pub script: &'a Script,
+    pub ledger: &'a Ledger,
+    pub witness: &'a Witness,
     lines: Vec<(&'a Told, Says)>,
     gaps: Vec<(Time, Option<Time>)>,
 }
@@ -92,6 +88,18 @@ impl<'a> Oracle<'a> {
         judgement
     }
 
+    /// Where a gap covers it, it may never be known.
+    pub fn is_unseen(&self, at: Time) -> bool {
+        covers(&self.gaps, at, self.edge())
+    }
+
+    /// One copy was lost and the other one garbled, and that was told.
+    fn is_unreadable(&self, at: Time) -> bool {
+        let lost = self.suffered(at, |mishap| matches!(mishap, Mishap::Dropped)).is_ok();
+        let by = at + self.frames_within() + LEAVING;
+        lost && self.lines.iter().any(|(told, says)| *says == Says::Unreadable && told.at >= at && told.at <= by)
+    }
+
     fn acts(&self) -> Vec<Act> {
         let mut acts = Vec::new();
         for (key, entry) in &self.ledger.orders {
@@ -120,7 +128,9 @@ impl<'a> Oracle<'a> {
         let tells = |says: &Says| match (says, act.what) {
             (Says::Placed(key), None)
             | (Says::Cancelled(key), Some(Changed::Cancelled))
-            | (Says::Amended(key), Some(Changed::Amended)) => *key == act.key,
+            | (Says::Amended(key), Some(Changed::Amended))
+            // Where the order itself was not known before, that it differs tells of the amendment.
+            | (Says::Placed(key), Some(Changed::Amended)) => *key == act.key,
             _ => false,
         };
         let found = self.lines.iter().find(|(told, says)| tells(says) && told.at >= act.at).map(|(told, _)| told.at);
@@ -129,12 +139,12 @@ impl<'a> Oracle<'a> {
         match found {
             Some(at) if at <= by || self.is_troubled(act.at, by) => Ok(()),
             Some(at) => Err(format!("told late: {what}, told at {at} UTC")),
-            None if covers(&self.gaps, act.at, self.edge()) => Ok(()),
+            None if self.is_unseen(act.at) || self.is_unreadable(act.at) => Ok(()),
             None => Err(format!("missed: {what}")),
         }
     }
 
-    fn frames_within(&self) -> Duration {
+    pub fn frames_within(&self) -> Duration {
         let slow = self.script.mishaps.iter().map(|(_, mishap)| match mishap {
             Mishap::Slow { ms, .. } => *ms,
             _ => 0,
@@ -150,7 +160,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// The process was away or some connection was: then a theft may be found later.
-    fn is_troubled(&self, from: Time, to: Time) -> bool {
+    pub fn is_troubled(&self, from: Time, to: Time) -> bool {
         let away = self.witness.lives.iter().filter_map(|(_, end)| *end);
         let mut troubles = away.chain(self.stream_troubles(self.script.ends));
         troubles.any(|at| at + TROUBLED >= from && at <= to)
@@ -193,7 +203,8 @@ impl<'a> Oracle<'a> {
                 Some(_) | None => Ok(()),
             },
             Says::Gap { .. } | Says::Blindness | Says::FoundAfterTheGap => {
-                let troubled = self.stream_troubles(by).next().is_some();
+                let slept = self.acts_alone() && told.at <= START + CALM;
+                let troubled = slept || self.stream_troubles(by).next().is_some();
                 if troubled { Ok(()) } else { Err("the stream was never cut".to_owned()) }
             }
             Says::CopyMissing => {
@@ -211,6 +222,10 @@ impl<'a> Oracle<'a> {
             Says::Unproven => {
                 self.suffered(by, |mishap| matches!(mishap, Mishap::ReadsFail { .. } | Mishap::Held { .. }))
             }
+            Says::LeftToOwner if self.acts_alone() => Ok(()),
+            Says::LeftToOwner => Err("it may not act by itself".to_owned()),
+            Says::KeysDiffer if self.ledger.keys.iter().any(|key| key.at <= by) => Ok(()),
+            Says::KeysDiffer => Err("no key was touched".to_owned()),
             Says::UnseenOrder { id } if self.ledger.knows_id(id, by) => Err("the exchange knows it".to_owned()),
             Says::UnseenCancel { target } => self.explain_unseen_cancel(target, by),
             Says::UnseenOrder { .. } | Says::ClearedRequest | Says::Remark => Ok(()),
@@ -220,12 +235,16 @@ impl<'a> Oracle<'a> {
         }
     }
 
+    pub fn acts_alone(&self) -> bool {
+        self.script.emergency.as_ref().is_some_and(|emergency| emergency.acts_alone)
+    }
+
     fn of_thief(&self, key: &Key) -> Result<&Entry, String> {
         let entry = self.ledger.orders.get(key).ok_or("there is no such order")?;
         if entry.by_thief { Ok(entry) } else { Err("it is the bot's".to_owned()) }
     }
 
-    fn explain_order(&self, key: &Key) -> Result<(), String> {
+    pub fn explain_order(&self, key: &Key) -> Result<(), String> {
         let entry = self.ledger.orders.get(key).ok_or("there is no such order")?;
         let touched = entry.changes.iter().any(|change| change.by_thief && change.what == Changed::Amended);
         if entry.by_thief || touched || self.word_was_late(&entry.client_id, entry.placed_at) {
@@ -273,8 +292,11 @@ impl<'a> Oracle<'a> {
     fn explain_unseen_cancel(&self, target: &str, by: Time) -> Result<(), String> {
         let is_target = |(key, entry): &(&Key, &Entry)| key.1.to_string() == target || entry.client_id == target;
         let found = self.ledger.orders.iter().find(is_target);
+        // What was done while it was looked up was done too late for that look.
+        let looked = Duration::from_millis(u64::from(self.script.weather.request.1)) + self.frames_within() + LEAVING;
+        let in_time = |change: &&Change| !change.by_thief && change.at + looked <= by;
         let done = found.is_some_and(|(_, entry)| {
-            entry.changes.iter().any(|change| change.what == Changed::Cancelled && !change.by_thief && change.at <= by)
+            entry.changes.iter().filter(in_time).any(|change| change.what == Changed::Cancelled)
         });
         if done { Err("it did happen".to_owned()) } else { Ok(()) }
     }
@@ -291,63 +313,5 @@ impl<'a> Oracle<'a> {
                 problems.push(format!("incident {incident} is critical since {at} UTC and was never sent"));
             }
         }
-    }
-
-    /// What is said to be contained is; what is healthy is left alone; and a kill comes to its end.
-    fn judge_containment(&self, judgement: &mut Judgement) {
-        let wrong = self.touched_wrongly();
-        judgement.false_containments = u64::from(!wrong.is_empty());
-        judgement.problems.extend(wrong);
-        match (self.witness.killed_at, self.witness.contained_at) {
-            (_, Some(at)) => match self.proves(at) {
-                Ok(()) => judgement.contained = 1,
-                Err(why) => judgement.problems.push(format!("said to be contained at {at} UTC: {why}")),
-            },
-            (Some(at), None) if at + CONTAINED_WITHIN <= self.script.ends && !self.is_hindered(at) => {
-                judgement.problems.push(format!("killed at {at} UTC, and not contained by the end"));
-            }
-            (Some(_) | None, None) => {}
-        }
-    }
-
-    fn touched_wrongly(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for change in &self.ledger.keys {
-            let suspect = SUSPECTS.contains(&&*change.key);
-            if !suspect || self.witness.killed_at.is_none_or(|killed| change.at < killed - Duration::from_millis(1)) {
-                wrong.push(format!("key {} was changed at {} UTC", change.key, change.at));
-            }
-        }
-        for (key, entry) in &self.ledger.orders {
-            let healthy = !entry.by_thief && self.explain_order(key).is_err();
-            if healthy && entry.changes.iter().any(|change| change.contains) {
-                wrong.push(format!("order {} of {} is the bot's, and countersign cancelled it", key.1, key.0));
-            }
-        }
-        wrong
-    }
-
-    /// The bot's key is dead by then, and no order of the thief is open.
-    fn proves(&self, at: Time) -> Result<(), String> {
-        let deleted = |name: &str| self.ledger.keys.iter().any(|key| key.deleted && key.key == name && key.at <= at);
-        if !deleted(SUSPECTS[0]) {
-            return Err("the bot's key lives".to_owned());
-        }
-        let open = |entry: &Entry| entry.placed_at <= at && entry.ended_at.is_none_or(|ended| ended > at);
-        match self.ledger.orders.iter().find(|(_, entry)| entry.by_thief && open(entry)) {
-            Some((key, _)) => Err(format!("order {} of {} is the thief's, and open", key.1, key.0)),
-            None => Ok(()),
-        }
-    }
-
-    /// The process was away, or something that a containment needs was.
-    fn is_hindered(&self, since: Time) -> bool {
-        let hits = |mishap: &Mishap| {
-            matches!(
-                mishap,
-                Mishap::Killed { .. } | Mishap::Stopped { .. } | Mishap::ReadsFail { .. } | Mishap::Held { .. }
-            )
-        };
-        self.witness.mishaps.iter().any(|(at, mishap)| *at + TROUBLED >= since && hits(mishap))
     }
 }

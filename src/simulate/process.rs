@@ -21,6 +21,7 @@ use crate::kernel::shared::{Shared, SharedConfig, SharedEffect, SharedEvent};
 use crate::kernel::time::Time;
 use crate::simulate::acts::Acts;
 use crate::simulate::bot::BotTurn;
+use crate::simulate::emergency::Intrusion;
 use crate::simulate::network::{Network, NetworkTurn};
 use crate::simulate::setting::{ACCOUNT, skew};
 use crate::simulate::world::{Happening, World};
@@ -38,6 +39,8 @@ const STALLED_AFTER: Duration = Duration::from_secs(3);
 const NO_SUCH_ORDER: i64 = -2013;
 /// The webhook's client gives up after this.
 const POST_WITHIN: Duration = Duration::from_secs(10);
+/// Once the end has been told, the thief may come back within this.
+const BACK_WITHIN_MS: (u32, u32) = (2_000, 15_000);
 
 pub struct Process {
     pub kernel: Kernel,
@@ -171,8 +174,6 @@ pub enum Inside {
     Posting(EffectId, Post),
     Posted(EffectId, PostOutcome),
     Acknowledged(IncidentId, u64),
-    /// The owner has the account killed.
-    Killed(IncidentId),
     Acting(EffectId, Act),
     Acted(EffectId, ActOutcome),
 }
@@ -361,12 +362,23 @@ impl World {
         if self.process.is_none() {
             return;
         }
+        self.save_all();
+        self.let_out_synced();
+        self.bury(down);
+    }
+
+    /// As `stop`, for the life that is over before anything begins.
+    pub fn end_yesterday(&mut self) {
+        self.save_all();
+        self.process = None;
+        self.witness.died(self.now, self.disk.last_synced());
+    }
+
+    fn save_all(&mut self) {
         self.write_snapshot();
         self.disk.end_sync();
         self.disk.begin_sync();
         self.disk.end_sync();
-        self.let_out_synced();
-        self.bury(down);
     }
 
     fn bury(&mut self, down: Duration) {
@@ -440,7 +452,6 @@ impl World {
                 let (ticket, shown) = (Ticket(0), Some(revision));
                 self.step_account(Event::Acknowledge { ticket, by: "owner".into(), incident, shown });
             }
-            Inside::Killed(incident) => self.command_kill(incident),
             Inside::Acting(effect, act) => self.act_on_exchange(effect, &act),
             Inside::Acted(effect, outcome) => self.acted(effect, outcome),
         }
@@ -536,7 +547,12 @@ impl World {
                 let at = self.now + self.draw((20, 400));
                 self.inside_at(at, Inside::Posting(effect, post));
             }
-            Outgoing::Show(notice) => self.witness.shown(self.now, &notice),
+            Outgoing::Show(notice) => {
+                self.witness.shown(self.now, &notice);
+                if self.witness.is_over() {
+                    self.may_intrude(Intrusion::After, BACK_WITHIN_MS);
+                }
+            }
             Outgoing::Act(effect, act) => self.send_act(effect, act),
             Outgoing::Left(_) => {}
             Outgoing::Board(board) => {
@@ -603,7 +619,7 @@ impl World {
         let (Some(incident), Some(revision)) = (body["incident"].as_u64(), body["revision"].as_u64()) else { return };
         let open = body["state"] == json!(IncidentState::Open);
         if open && body["priority"] == json!(Priority::Critical) {
-            self.may_kill(IncidentId(incident), body["rule"].as_str().unwrap_or_default());
+            self.may_decide(IncidentId(incident), body["rule"].as_str().unwrap_or_default());
         }
         if self.script.acknowledges && open && self.chance(50) {
             let at = self.now + self.draw((1_000, 15_000));

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use crate::kernel::time::Time;
 use crate::sim::seed::Seeded;
+use crate::simulate::emergency::Emergency;
 
 /// Every run begins here.
 pub const START: Time = Time::from_millis(1_764_000_000_000);
 /// The first theft and the first mishap come after this, when the watcher has looked at the account once.
-const CALM: Duration = Duration::from_secs(8);
+pub const CALM: Duration = Duration::from_secs(8);
 /// After the last theft and mishap, for what is still waited for.
 const SETTLING: Duration = Duration::from_secs(45);
+/// More of it, where a theft is stopped, and where the thief comes back.
+const STOPPING: Duration = Duration::from_secs(45);
+const INTRUDING: Duration = Duration::from_secs(45);
 
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -25,8 +29,8 @@ pub struct Script {
     pub snapshot_rows: usize,
     /// Whether the owner acknowledges what he is sent.
     pub acknowledges: bool,
-    /// Whether he has the account killed once he is told of a theft.
-    pub kills: bool,
+    /// How a theft ends, where somebody may end it.
+    pub emergency: Option<Emergency>,
 }
 
 /// Milliseconds, from the least to the most.
@@ -92,6 +96,10 @@ pub enum Theft {
     Amends,
     /// More than any bot may.
     OutsideLimits,
+    /// Stop orders, as the bots protect themselves with.
+    Stops {
+        orders: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +169,7 @@ impl Wires {
 }
 
 impl Script {
-    pub fn of(dice: &mut Seeded) -> Self {
+    pub fn of(seed: u64, dice: &mut Seeded) -> Self {
         let trouble = Duration::from_secs(u64::from(20 + dice.below(50)));
         let bots: Vec<BotPlan> = (0..=dice.below(2)).map(|_| bot(dice)).collect();
         let moment = |dice: &mut Seeded| {
@@ -181,11 +189,24 @@ impl Script {
             bots,
             snapshot_rows: [100, 400, 50_000][dice.below(3) as usize],
             acknowledges: dice.below(2) == 0,
-            kills: dice.below(3) == 0,
+            emergency: Emergency::of(seed, dice.below(3) == 0),
         };
+        script.prepare();
         script.thefts.sort_by_key(|(at, _)| *at);
         script.mishaps.sort_by_key(|(at, _)| *at);
         script
+    }
+
+    fn prepare(&mut self) {
+        let Some(emergency) = &self.emergency else { return };
+        self.ends = self.ends + STOPPING;
+        if emergency.intruder.is_some() {
+            self.ends = self.ends + INTRUDING;
+        }
+        let first = self.thefts.iter().map(|(at, _)| *at).min();
+        if let Some(first) = first.filter(|_| emergency.places_stops) {
+            self.thefts.push((first, Theft::Stops { orders: 2 }));
+        }
     }
 }
 

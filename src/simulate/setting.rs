@@ -12,7 +12,8 @@ use crate::sim::seed::Seeded;
 use crate::simulate::acts::Means;
 use crate::simulate::bot::Bot;
 use crate::simulate::client::Client;
-use crate::simulate::script::Script;
+use crate::simulate::emergency::Emergency;
+use crate::simulate::script::{START, Script};
 use crate::tag::TagKeys;
 use crate::tag::layout::KeyId;
 use crate::tag::mac::{KeyOwner, TagKey};
@@ -21,6 +22,11 @@ pub const ACCOUNT: &str = "main";
 pub const BOT_AGENT: &str = "bot";
 pub const THIEF_AGENT: &str = "thief";
 pub const CONTAINMENT_AGENT: &str = "containment";
+pub const THIEFS_HOST: IpAddr = host(66);
+/// The second bot's own key, where it has one.
+const SECOND_KEY: &str = "main/second";
+/// The declared way to stop the bots.
+const HOOK: &str = "unit";
 pub const MARKET: &str = "binance/spot";
 /// The bots' symbols, with the most of one order.
 pub const SYMBOLS: [(&str, &str); 2] = [("BTCUSDT", "0.05"), ("ETHUSDT", "1")];
@@ -49,16 +55,21 @@ pub fn of(config: &SimConfig, script: &Script, dice: &mut Seeded) -> Option<Sett
         let derive = || TagKey::derive(secret.as_bytes(), &name, KeyOwner::Bot(&bot), id).ok();
         others.push(derive()?);
         let own_tags = TagKeys::new(name.clone(), MARKET, derive()?, Vec::new(), Vec::new()).ok()?;
-        let client = Client::new(own.0, own.1, BOT_AGENT, host(7))?;
+        let second = if place == 1 { key_of(account, SECOND_KEY) } else { None };
+        let key = second.unwrap_or(own);
+        let client = Client::new(key.0, key.1, BOT_AGENT, host(7))?;
         bots.push(Bot::new(bot, *plan, client, own_tags, skew(dice, script.weather.bot_skew_ms)));
     }
     let issuing = TagKey::derive(daemon_secret.as_bytes(), &name, KeyOwner::Daemon, KeyId::new(0)?).ok()?;
     Some(Setting {
-        declared: Declared { stopping: script.kills.then(|| stopping(account)), ..declared(script, &bots)? },
+        declared: Declared {
+            stopping: script.emergency.as_ref().map(|emergency| stopping(account, emergency)),
+            ..declared(script, &bots)?
+        },
         means: means(config, account)?,
         tags: TagKeys::new(name, MARKET, issuing, others, Vec::new()).ok()?,
         watch: Client::new(watch.0, watch.1, "watcher", host(9))?,
-        thief: Client::new(own.0, own.1, THIEF_AGENT, host(66))?,
+        thief: Client::new(own.0, own.1, THIEF_AGENT, THIEFS_HOST)?,
         bots,
     })
 }
@@ -79,6 +90,7 @@ fn means(config: &SimConfig, account: &AccountSpec) -> Option<Means> {
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let declared = account.keys.iter().map(|key| (KeyPrint::of(&key.api_key), key.api_key.as_str().into()));
     Some(Means {
+        account: account.uid,
         sub_account: account.email.clone()?,
         admin: Client::new(admin.0, admin.1, CONTAINMENT_AGENT, here)?,
         cancel: Client::new(cancel.0, cancel.1, CONTAINMENT_AGENT, here)?,
@@ -86,7 +98,26 @@ fn means(config: &SimConfig, account: &AccountSpec) -> Option<Means> {
     })
 }
 
-fn stopping(account: &AccountSpec) -> Stopping {
+/// The exchange: the account that is watched, another sub-account, which nobody may touch, and their master.
+pub fn exchange(seed: u64, script: &Script, dice: &mut Seeded) -> SimConfig {
+    let mut config = SimConfig { orders_per_10s: 10_000, ..SimConfig::demo(dice.draw(), 2, || START) };
+    let two = script.bots.len() > 1 && script.emergency.as_ref().is_some_and(|emergency| emergency.second_key);
+    let mut more = Seeded::new(seed ^ 0x7365_636F_6E64);
+    if let Some(account) = config.accounts.first_mut().filter(|_| two) {
+        account.keys.push(KeySpec {
+            name: SECOND_KEY.to_owned(),
+            api_key: more.base62(64),
+            secret: Some(more.base62(64)),
+            public_key: None,
+            trade: true,
+            permissions: None,
+            addresses: Vec::new(),
+        });
+    }
+    config
+}
+
+fn stopping(account: &AccountSpec, emergency: &Emergency) -> Stopping {
     let role = |name: &str| match name {
         _ if name.ends_with("/watch") => KeyRole::Watch,
         _ if name.ends_with("/cancel") => KeyRole::Cancel,
@@ -98,12 +129,12 @@ fn stopping(account: &AccountSpec) -> Stopping {
         role: role(&key.name),
     };
     Stopping {
-        mode: Mode::Ask,
+        mode: if emergency.acts_alone { Mode::Act } else { Mode::Ask },
         means: ByMeans::SubAccount,
         keys: account.keys.iter().map(key).collect(),
-        hooks: Vec::new(),
+        hooks: emergency.hook.iter().map(|_| HOOK.into()).collect(),
         quiet: Duration::from_secs(5),
-        freeze_unanswered: None,
+        freeze_unanswered: emergency.freeze_unanswered,
         transfer_to_master: false,
     }
 }

@@ -1,13 +1,13 @@
-//! The thief: he holds a copy of the bots' exchange key and nothing else. He sees what the exchange shows to that key,
-//! and what he does stands in the exchange's ledger under his name.
+//! The thief: he holds a copy of the bots' exchange key, and sometimes the master's login, with which he makes a key of his
+//! own. He sees what the exchange shows to the stolen key, and what he does stands in the exchange's ledger under his name.
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::simulate::client::{Ask, read};
+use crate::simulate::client::{Ask, Client, control, read};
 use crate::simulate::script::Theft;
-use crate::simulate::setting::SYMBOLS;
+use crate::simulate::setting::{SYMBOLS, THIEF_AGENT, THIEFS_HOST};
 use crate::simulate::world::{Happening, World};
 
 const THIN_PAIRS: [(&str, &str); 2] = [("VIABTC", "12000"), ("PERPUSDT", "400")];
@@ -15,7 +15,16 @@ const THIN_PAIRS: [(&str, &str); 2] = [("VIABTC", "12000"), ("PERPUSDT", "400")]
 pub enum ThiefTurn {
     Begin(Theft),
     Arrives(Ask),
+    /// In the exchange's own pages.
+    MakesKey,
+    /// With the key that he made, so many times more.
+    TradesOn {
+        left: u32,
+    },
 }
+
+/// Orders that he places with a key of his own.
+const TRADES: u32 = 4;
 
 impl World {
     pub fn thief(&mut self, turn: ThiefTurn) {
@@ -27,6 +36,35 @@ impl World {
                 drop(read(self.exchange.http(self.now, &request)));
                 self.pump();
             }
+            ThiefTurn::MakesKey => self.make_key(),
+            ThiefTurn::TradesOn { left } => self.trade_on(left),
+        }
+    }
+
+    /// Once; the exchange shows it in its list like any other.
+    fn make_key(&mut self) {
+        if self.made_key.is_some() {
+            return;
+        }
+        let body = json!({ "account": self.means.account, "name": "ops" }).to_string();
+        let made = control(&mut self.exchange, self.now, "POST", "keys", "", &body);
+        if let (Some(key), Some(secret)) = (made["api_key"].as_str(), made["secret"].as_str()) {
+            self.made_key = Client::new(key, secret, THIEF_AGENT, THIEFS_HOST);
+        }
+        self.after(Duration::from_millis(700), Happening::Thief(ThiefTurn::TradesOn { left: TRADES }));
+    }
+
+    fn trade_on(&mut self, left: u32) {
+        let symbol = SYMBOLS[self.dice.below(2) as usize].0;
+        let ask = self.hidden(symbol);
+        if let Some(client) = &self.made_key {
+            let request = client.signed(&ask, self.now);
+            drop(read(self.exchange.http(self.now, &request)));
+            self.pump();
+        }
+        if left > 1 {
+            let pause = self.draw((500, 4_000));
+            self.after(pause, Happening::Thief(ThiefTurn::TradesOn { left: left - 1 }));
         }
     }
 
@@ -80,6 +118,12 @@ impl World {
                     self.later(0, on_order("PUT", path, symbol, order, Some(quantity)));
                 }
             }
+            Theft::Stops { orders } => {
+                for number in 0..orders {
+                    let ask = self.stop_order(symbol);
+                    self.later(number, ask);
+                }
+            }
             Theft::OutsideLimits => {
                 let quantity = if symbol == "BTCUSDT" { "0.3" } else { "5" };
                 self.later(0, market(symbol, "SELL", quantity));
@@ -110,6 +154,26 @@ impl World {
             ("quantity", quantity.to_owned()),
             ("price", price),
         ])
+    }
+
+    /// Below the last price, as it protects who holds.
+    fn stop_order(&mut self, symbol: &'static str) -> Ask {
+        let last = self.last_price(symbol);
+        let part = |part: &str| {
+            let part = part.parse().ok();
+            last.and_then(|last| crate::simulate::trading::priced(&last, part)).unwrap_or_default()
+        };
+        let quantity = if symbol == "BTCUSDT" { "0.004" } else { "0.04" };
+        let terms = [
+            ("symbol", symbol),
+            ("side", "SELL"),
+            ("type", "STOP_LOSS_LIMIT"),
+            ("timeInForce", "GTC"),
+            ("quantity", quantity),
+            ("price", &part("0.965")),
+            ("stopPrice", &part("0.97")),
+        ];
+        Ask::place(terms.map(|(name, value)| (name, value.to_owned())).to_vec())
     }
 
     /// The newest of them goes first.

@@ -2,18 +2,24 @@
 //! judges by this, by the script and by the exchange's ledger, and by nothing that the kernel knows of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::kernel::account::Kernel;
+use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::incident::{Notice, Priority};
 use crate::kernel::intent::{IntentBody, IntentRecord, Target};
 use crate::kernel::order::{Bot, Symbol};
 use crate::kernel::time::Time;
-use crate::simulate::script::Mishap;
+use crate::simulate::ledger::Key;
+use crate::simulate::owner::Word;
+use crate::simulate::script::{Mishap, START};
 
 /// Failures that are listed; more are one failure as well.
 const FAILURES_MAX: usize = 50;
+/// Lines from so long before the start are of another life.
+const YESTERDAY: Duration = Duration::from_secs(3_600);
 
 #[derive(Default)]
 pub struct Witness {
@@ -35,13 +41,52 @@ pub struct Witness {
     acknowledged: BTreeMap<Bot, u64>,
     pub mishaps: Vec<(Time, Mishap)>,
     pub lives: Vec<(Time, Option<Time>)>,
-    /// When the owner's word to kill reached the process.
-    pub killed_at: Option<Time>,
-    /// When a card first said `contained`.
-    pub contained_at: Option<Time>,
+    /// When the owner's words reached the process.
+    pub commands: Vec<(Time, Word)>,
+    /// How far the containment was by its card, each time that changed.
+    pub words: Vec<(Time, Box<str>)>,
+    /// Every act that was asked for, in its order.
+    pub asked: Vec<Asked>,
+    /// When acts were asked for that nobody answers.
+    pub unanswered: Vec<Time>,
     /// What the intake said no to, in its own words.
     pub refusals: Vec<String>,
     pub failures: Vec<String>,
+}
+
+/// One act that the outlet was asked for, and the answer that came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub at: Time,
+    pub step: Step,
+    pub answer: Option<(Time, Reply)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    ReadKeys,
+    ReadOrders,
+    /// To none, or to some.
+    SetRights {
+        key: Box<str>,
+        any: bool,
+    },
+    DeleteKey {
+        key: Box<str>,
+    },
+    Cancel(Key),
+    /// May be done as often as anybody likes.
+    Harmless,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    NotDone,
+    /// Or the answer said nothing.
+    MayBeDone,
+    /// The listed ones, and whether each has any right.
+    Keys(BTreeMap<Box<str>, bool>),
+    Orders(BTreeSet<Key>),
 }
 
 /// A cancel or an amendment by its target: `all`, or the order's number or id.
@@ -85,14 +130,58 @@ impl Witness {
         if notice.priority == Priority::Critical {
             self.critical.entry(incident).or_insert(at);
         }
-        if notice.contained.as_ref().is_some_and(|contained| &*contained.word == "contained") {
-            self.contained_at.get_or_insert(at);
+        if let Some(contained) = &notice.contained
+            && self.words.last().is_none_or(|(_, word)| *word != contained.word)
+        {
+            self.words.push((at, contained.word.clone()));
         }
-        for line in &notice.lines {
+        // What was told on the day before is none of this run.
+        for line in notice.lines.iter().filter(|line| line.at + YESTERDAY > START) {
             if self.known.insert((incident, line.at.micros(), line.text.clone())) {
                 let (rule, text) = (notice.rule.clone(), line.text.clone());
                 self.lines.push(Told { at, incident, rule, text });
             }
+        }
+    }
+
+    /// The containment has come to its end, as far as it says.
+    pub fn is_over(&self) -> bool {
+        self.words.last().is_some_and(|(_, word)| !word.starts_with("not "))
+    }
+
+    /// Returns its place, by which the answer is noted.
+    pub fn asks(&mut self, at: Time, act: &Act) -> usize {
+        let step = match act {
+            Act::ListKeys => Step::ReadKeys,
+            Act::OpenOrders => Step::ReadOrders,
+            Act::SetRights { key, rights } => Step::SetRights { key: key.as_str().into(), any: rights.any() },
+            Act::DeleteKey { key } => Step::DeleteKey { key: key.as_str().into() },
+            Act::CancelOrder { symbol, order_id } => Step::Cancel((symbol.to_string(), order_id.0)),
+            Act::Probe { .. } | Act::StopBot { .. } => Step::Harmless,
+            Act::Balances | Act::FindTransfer { .. } | Act::Quote { .. } | Act::FindOrder { .. } => Step::Harmless,
+            // No owner here has money moved or sold, and the ledger would show it.
+            Act::Transfer { .. } | Act::Sell { .. } => Step::Harmless,
+        };
+        self.asked.push(Asked { at, step, answer: None });
+        self.asked.len() - 1
+    }
+
+    pub fn answered(&mut self, at: Time, place: Option<usize>, outcome: &ActOutcome) {
+        let answer = match outcome {
+            ActOutcome::Keys(rows) => {
+                Reply::Keys(rows.iter().map(|row| (row.key.as_str().into(), row.rights.any())).collect())
+            }
+            ActOutcome::Orders(orders) => {
+                Reply::Orders(orders.iter().map(|order| (order.symbol.to_string(), order.order_id.0)).collect())
+            }
+            ActOutcome::Refused { .. } | ActOutcome::Held { .. } => Reply::NotDone,
+            ActOutcome::Balances(_) | ActOutcome::Quote(_) | ActOutcome::NotFound | ActOutcome::Sold { .. } => {
+                Reply::MayBeDone
+            }
+            ActOutcome::Done { .. } | ActOutcome::Probed(_) | ActOutcome::Unknown { .. } => Reply::MayBeDone,
+        };
+        if let Some(asked) = place.and_then(|place| self.asked.get_mut(place)) {
+            asked.answer = Some((at, answer));
         }
     }
 

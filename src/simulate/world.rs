@@ -7,13 +7,14 @@ use std::time::Duration;
 use crate::kernel::declared::Declared;
 use crate::kernel::rule::RuleSet;
 use crate::kernel::time::Time;
-use crate::sim::config::SimConfig;
 use crate::sim::exchange::Exchange;
 use crate::sim::seed::Seeded;
 use crate::simulate::acts::Means;
 use crate::simulate::bot::{Bot, BotTurn};
 use crate::simulate::client::{Client, control};
 use crate::simulate::disk::Disk;
+use crate::simulate::emergency::Intrusion;
+use crate::simulate::owner::{StopState, Word};
 use crate::simulate::process::{Inside, Process};
 use crate::simulate::script::{Mishap, START, Script, Span, Wires};
 use crate::simulate::setting::{self, Setting};
@@ -23,6 +24,8 @@ use crate::tag::TagKeys;
 
 /// Far above what any run needs. One that reaches it goes round in circles, which is a failure of its own.
 const STEPS_MAX: u64 = 2_000_000;
+/// An intruder who waits for nothing comes then.
+const INTRUDES_AT: Duration = Duration::from_secs(12);
 
 pub struct World {
     pub now: Time,
@@ -41,8 +44,9 @@ pub struct World {
     pub life: u32,
     pub troubles: Troubles,
     pub means: Means,
-    /// The owner has given, or is about to give, the word to kill.
-    pub killing: bool,
+    /// What the thief made with the master's login.
+    pub made_key: Option<Client>,
+    pub stop: StopState,
     pub witness: Witness,
     queue: BTreeMap<(Time, u64), Happening>,
     sequence: u64,
@@ -65,6 +69,7 @@ pub enum Happening {
     Start,
     Bot(usize, BotTurn),
     Thief(ThiefTurn),
+    Owner(Word),
     Mishap(Mishap),
 }
 
@@ -72,8 +77,8 @@ impl World {
     /// `None` where the exchange or its keys cannot be set up, which a test would show for every seed alike.
     pub fn new(seed: u64, rules: &RuleSet) -> Option<Self> {
         let mut dice = Seeded::new(seed);
-        let script = Script::of(&mut dice);
-        let config = SimConfig { orders_per_10s: 10_000, ..SimConfig::demo(dice.draw(), 1, || START) };
+        let script = Script::of(seed, &mut dice);
+        let config = setting::exchange(seed, &script, &mut dice);
         let exchange = Exchange::new(START, &config).ok()?;
         let Setting { declared, tags, watch, thief, means, bots } = setting::of(&config, &script, &mut dice)?;
         let mut world = Self {
@@ -91,7 +96,8 @@ impl World {
             life: 0,
             troubles: Troubles::default(),
             means,
-            killing: false,
+            made_key: None,
+            stop: StopState::of(&script),
             witness: Witness::default(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -103,6 +109,9 @@ impl World {
     }
 
     fn set_the_stage(&mut self) {
+        if self.script.emergency.as_ref().is_some_and(|emergency| emergency.acts_alone) {
+            self.live_yesterday();
+        }
         self.at(START, Happening::Start);
         for bot in 0..self.bots.len() {
             self.after(Duration::from_millis(1_500), Happening::Bot(bot, BotTurn::Connect));
@@ -113,6 +122,10 @@ impl World {
         }
         for (at, mishap) in self.script.mishaps.clone() {
             self.at(at, Happening::Mishap(mishap));
+        }
+        if self.is_intruded(Intrusion::Before) {
+            let at = self.script.thefts.first().map_or(START + INTRUDES_AT, |(at, _)| *at);
+            self.at(at, Happening::Thief(ThiefTurn::MakesKey));
         }
         self.pump();
     }
@@ -132,6 +145,7 @@ impl World {
                 Happening::Start => self.start_process(),
                 Happening::Bot(bot, turn) => self.bot(bot, turn),
                 Happening::Thief(turn) => self.thief(turn),
+                Happening::Owner(word) => self.command(word),
                 Happening::Mishap(mishap) => self.suffer(mishap),
             }
             steps += 1;

@@ -367,6 +367,7 @@ fn may_stop(declared: &mut Declared) {
         hooks: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
+        transfer_to_master: false,
     });
 }
 

@@ -141,6 +141,51 @@ fn a_balance_that_nothing_explains_is_a_difference_once() {
     }
 }
 
+/// The reading is older than what the stream has said since: that is no second difference.
+#[test]
+fn what_the_stream_said_after_the_reading_that_counts_is_kept() {
+    let mut desk = comparing();
+    position(&mut desk, vec![balance("USDT", "100", "0")]);
+    let mut balances = vec!["90", "90", "80"].into_iter();
+    for round in 0..2 {
+        while let Some((_, request)) = desk.reads.front().cloned() {
+            desk.answer(match request {
+                ReadRequest::OpenOrders => ReadOutcome::OpenOrders(Vec::new()),
+                ReadRequest::Balances => {
+                    let free = balances.next().expect("two readings at first, and one later");
+                    ReadOutcome::Balances(vec![balance("USDT", free, "0")])
+                }
+                ReadRequest::Order { .. } => unreachable!("no order is in doubt"),
+            });
+            if round == 0 && balances.len() == 1 {
+                position(&mut desk, vec![balance("USDT", "80", "0")]);
+            }
+            desk.wait_ms(3_000);
+        }
+        check(&desk, "rest_difference");
+        assert_eq!(desk.incident("rest_difference").lines.len(), 1, "{:#?}", desk.incident("rest_difference"));
+        while round == 0 && desk.reads.is_empty() {
+            desk.wait_ms(100);
+        }
+    }
+    assert_eq!(balances.next(), None);
+}
+
+#[test]
+fn a_read_that_is_older_than_the_streams_word_is_no_difference() {
+    let mut desk = comparing();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.show(order.placed());
+    desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+    desk.answer(ReadOutcome::Balances(Vec::new()));
+    desk.wait_ms(3_000);
+    desk.show(order.filled());
+    desk.answer(order.found(OrderStatus::New));
+    check(&desk, "order 2: matched B");
+    assert_eq!(desk.kernel.state().blotter.open_orders().count(), 0);
+}
+
 #[test]
 fn an_asset_that_is_gone_from_the_reading_is_a_difference() {
     let mut desk = comparing();

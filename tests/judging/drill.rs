@@ -136,6 +136,7 @@ fn may_drill(declared: &mut Declared) {
         hooks: vec!["unit".into()],
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
+        transfer_to_master: false,
     });
 }
 
@@ -220,6 +221,12 @@ impl Hall {
             }
             Act::OpenOrders => ActOutcome::Orders(Vec::new()),
             Act::CancelOrder { .. } => unreachable!("there is no order to cancel"),
+            Act::Balances
+            | Act::Transfer { .. }
+            | Act::FindTransfer { .. }
+            | Act::Quote { .. }
+            | Act::Sell { .. }
+            | Act::FindOrder { .. } => unreachable!("a drill touches no money"),
             Act::StopBot { .. } => ActOutcome::Done { proof: "exit status 0".into() },
         }
     }
@@ -233,6 +240,12 @@ impl Hall {
             Act::OpenOrders => "orders".to_owned(),
             Act::CancelOrder { .. } => "cancel".to_owned(),
             Act::StopBot { .. } => "stop".to_owned(),
+            Act::Balances
+            | Act::Transfer { .. }
+            | Act::FindTransfer { .. }
+            | Act::Quote { .. }
+            | Act::Sell { .. }
+            | Act::FindOrder { .. } => "money".to_owned(),
         }
     }
 

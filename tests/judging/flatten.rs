@@ -19,7 +19,8 @@ fn desk() -> Desk {
 }
 
 fn command(desk: &mut Desk, command: Command, totp: Totp) -> Answer {
-    desk.event(Event::Command { ticket: Ticket(7), by: "owner".into(), incident: None, command, totp });
+    let (ticket, by, why) = (Ticket(7), "owner".into(), Some("the account is closed".into()));
+    desk.event(Event::Command { ticket, by, way: None, why, incident: None, command, totp });
     desk.answers.pop().expect("a command is answered")
 }
 

@@ -3,7 +3,7 @@
 use countersign::kernel::event::{OrderRef, ReadOutcome, ReadRequest};
 use countersign::kernel::incident::Priority;
 use countersign::kernel::intent::{CancelTerms, IntentBody, SendOutcome, Target};
-use countersign::kernel::order::{OrderStatus, Symbol};
+use countersign::kernel::order::{OrderId, OrderStatus, Symbol};
 
 use crate::desk::{Desk, Shown, check, failed, id};
 
@@ -104,6 +104,29 @@ fn a_read_may_name_the_cancels_id() {
     check(&desk, "order 2: matched B\n rest_difference");
 }
 
+/// Placed, amended and cancelled while nothing was seen: it is not found under the id that it was placed with, and the
+/// number that the bot had from the exchange finds it. A number of some other order proves nothing.
+#[test]
+fn the_second_look_is_by_the_number_that_the_bot_was_told() {
+    let number = |id| SendOutcome::Accepted { order_id: Some(OrderId(id)) };
+    let (mut desk, order) = unseen(Some(number(2)));
+    desk.answer(ReadOutcome::NotFound);
+    desk.wait_ms(5_000);
+    let asked = ReadRequest::Order { symbol: Symbol::new("BTCUSDT"), order: OrderRef::Id(OrderId(2)) };
+    assert_eq!(desk.reads.front().map(|(_, request)| request.clone()), Some(asked));
+    desk.answer(order.with(|order| order.client_id = id("made up by the exchange")).found(OrderStatus::Canceled));
+    check(&desk, "order 2: matched B\n rest_difference");
+    desk.wait_ms(20_000);
+    assert!(desk.reads.is_empty());
+
+    let (mut desk, _) = unseen(Some(number(1)));
+    desk.answer(ReadOutcome::NotFound);
+    desk.wait_ms(5_000);
+    let first = desk.order(1, "first");
+    desk.answer(first.found(OrderStatus::Filled));
+    check(&desk, "unseen_intent");
+}
+
 #[test]
 fn what_comes_after_all_is_noted() {
     let (mut desk, order) = unseen(Some(accepted()));
@@ -127,6 +150,44 @@ fn a_cancel_is_met_by_its_targets_end_for_any_reason() {
     desk.wait_ms(20_000);
     check(&desk, "order 2: matched B");
     assert!(desk.reads.is_empty());
+}
+
+/// The read and the stream cross: whichever comes first, the other one is no news.
+#[test]
+fn a_cancel_that_comes_while_its_target_is_read_is_neither_unseen_nor_a_difference() {
+    let reading = || {
+        let mut desk = Desk::open();
+        let order = desk.order(2, "a");
+        desk.say(order.place());
+        desk.show(order.placed());
+        desk.say(order.cancel(Some("c")));
+        desk.result(desk.last_seq(), accepted());
+        desk.wait_ms(10_000);
+        desk.answer(order.found(OrderStatus::New));
+        desk.wait_ms(5_000);
+        (desk, order)
+    };
+    let matched = "order 2: matched B\n cancel 2: matched";
+    let (mut desk, order) = reading();
+    desk.show(order.canceled("c"));
+    desk.answer(order.found(OrderStatus::New));
+    check(&desk, matched);
+
+    let (mut desk, order) = reading();
+    desk.answer(order.found(OrderStatus::Canceled));
+    check(&desk, "order 2: matched B");
+    desk.show(order.canceled("c"));
+    desk.wait_ms(10_000);
+    check(&desk, matched);
+    assert!(desk.reads.is_empty(), "{:?}", desk.reads);
+
+    let (mut desk, order) = reading();
+    desk.answer(order.found(OrderStatus::Canceled));
+    desk.wait_ms(3_000);
+    desk.answer(order.found(OrderStatus::Canceled));
+    check(&desk, "order 2: matched B\n rest_difference");
+    desk.wait_ms(10_000);
+    assert!(desk.reads.is_empty(), "{:?}", desk.reads);
 }
 
 #[test]

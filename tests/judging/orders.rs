@@ -1,10 +1,31 @@
 //! Who placed an order: said before, said late, never said, said otherwise.
 
 use countersign::kernel::event::{Issuer, ReadOutcome, ReadRequest, TagCheck};
-use countersign::kernel::order::{OrderStatus, OrderType, Side, StpMode, Symbol, TimeInForce};
+use countersign::kernel::intent::SendOutcome;
+use countersign::kernel::order::{OrderId, OrderStatus, OrderType, Side, StpMode, Symbol, TimeInForce};
 use countersign::kernel::report::{ExecutionReport, Peg};
 
 use crate::desk::{Desk, check, dec, failed, id};
+
+/// The bot's order came and went in a gap; a thief uses its id again, with its very terms.
+#[test]
+fn an_order_of_another_number_than_the_bot_was_told_is_not_the_bots() {
+    let number = SendOutcome::Accepted { order_id: Some(OrderId(2)) };
+    for told_first in [true, false] {
+        let mut desk = Desk::open();
+        let (own, thiefs) = (desk.order(2, "a"), desk.order(3, "a"));
+        desk.say(own.place());
+        let of = desk.last_seq();
+        if told_first {
+            desk.result(of, number.clone());
+        }
+        desk.show(thiefs.placed());
+        if !told_first {
+            desk.result(of, number.clone());
+        }
+        check(&desk, "order 3: replayed\n replayed_id orders=1 USDT=600");
+    }
+}
 
 #[test]
 fn an_announced_order_matches_and_says_how_strongly() {

@@ -204,6 +204,34 @@ fn an_announced_amendment_is_followed_and_its_order_stays_matched() {
     }
 }
 
+/// It was placed and amended in a gap, and a read shows it before the bot can tell of the amendment.
+#[test]
+fn an_order_that_is_read_smaller_waits_for_the_bots_word_on_its_amendment() {
+    let gap = |desk: &mut Desk| {
+        let order = desk.order(2, "a");
+        desk.say(order.place());
+        desk.result(desk.last_seq(), SendOutcome::Accepted { order_id: Some(OrderId(2)) });
+        desk.lost(1);
+        desk.live(2);
+        let smaller = order.with(|order| (order.client_id, order.quantity) = (id("made up"), dec("0.004")));
+        desk.answer(ReadOutcome::OpenOrders(vec![smaller.read(OrderStatus::New)]));
+        desk.answer(ReadOutcome::Balances(Vec::new()));
+        desk.wait_ms(3_000);
+        desk.answer(smaller.found(OrderStatus::New));
+    };
+    let mut desk = Desk::open();
+    gap(&mut desk);
+    check(&desk, "order 2: pending\n blind ended");
+    let placed = desk.order(2, "a");
+    desk.say(amend(&placed, "0.004", None));
+    check(&desk, "order 2: matched B\n blind ended");
+
+    let mut desk = Desk::open();
+    gap(&mut desk);
+    desk.wait_ms(10_000);
+    check(&desk, "order 2: divergent\n blind ended\n divergent_order orders=1 USDT=240");
+}
+
 #[test]
 fn an_amendment_nobody_announced_or_announced_otherwise_is_told() {
     let (mut desk, order) = with_order(|_| {});

@@ -158,6 +158,20 @@ fn no_copy_is_missed_of_a_connection_that_is_young_or_gone() {
     check(&desk, "order 2: matched B");
 }
 
+/// It lingered on its way until the connection that was subscribed after it had settled.
+#[test]
+fn no_copy_is_missed_of_a_connection_that_was_not_there_when_the_event_was_made() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.wait_ms(1_000);
+    desk.live(2);
+    desk.wait_ms(2_500);
+    desk.show_on(1, order.placed());
+    desk.wait_ms(20_000);
+    check(&desk, "order 2: matched B");
+}
+
 #[test]
 fn a_frame_that_cannot_be_read_is_told() {
     let mut desk = Desk::open();
@@ -273,6 +287,24 @@ fn a_restart_goes_on_where_it_was() {
     check(&desk, "order 2: matched B\n order 3: pending\n blind");
     desk.wait_ms(1);
     check(&desk, "order 2: matched B\n order 3: foreign\n blind\n foreign_order orders=1 USDT=600");
+}
+
+/// A connection may have been broken before the process ended, and nobody knew yet.
+#[test]
+fn after_a_restart_the_gap_begins_where_the_stream_last_showed_something_or_a_break_would_have_been_noticed() {
+    for (quiet_s, back_s) in [(5, 5), (60, 15)] {
+        let mut desk = Desk::open();
+        let order = desk.order(2, "a");
+        desk.say(order.place());
+        desk.show(order.placed());
+        let ended = desk.now + Duration::from_secs(quiet_s);
+        while desk.now < ended {
+            desk.wait_ms(1_000);
+            desk.say(IntentBody::Heartbeat { egress: None });
+        }
+        desk.restart();
+        assert_eq!(desk.kernel.state().coverage.blind_since, Some(ended - Duration::from_secs(back_s)));
+    }
 }
 
 #[test]

@@ -196,7 +196,7 @@ fn a_thiefs_stop_is_no_protection() {
     let verdicts = "order 2: pre_existing\n order 3: matched B\n order 4: foreign\n";
     assert!(desk.sum_up().starts_with(&verdicts.replace("\n ", "\n")), "{}", desk.sum_up());
     let open = [&before, &own, &thief].map(|order| order.read(OrderStatus::New)).into();
-    let mut stage = Stage { desk, venue: Venue { bot_key: Some(TRADES), open, done: Vec::new() } };
+    let mut stage = Stage { desk, venue: Venue { bot_key: Some(TRADES), open, free: Vec::new(), done: Vec::new() } };
     assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
     stage.run(20_000);
     assert_eq!(stage.word(), "contained", "{:#?}", stage.desk.kernel.progress());
@@ -432,8 +432,10 @@ fn a_kill_is_bounded_by_a_cooldown_and_a_freeze_is_not() {
 /// Decoys that use up its kills do not use up its freezes, and the owner is paged.
 #[test]
 fn the_daily_maximum_leaves_the_freeze_and_pages() {
-    let mut stage =
-        Stage { desk: acting(|_| {}), venue: Venue { bot_key: Some(TRADES), open: Vec::new(), done: Vec::new() } };
+    let mut stage = Stage {
+        desk: acting(|_| {}),
+        venue: Venue { bot_key: Some(TRADES), open: Vec::new(), free: Vec::new(), done: Vec::new() },
+    };
     for number in 3..=6 {
         stage.venue.bot_key = Some(TRADES);
         stage.desk.reads.clear();
@@ -466,7 +468,7 @@ fn a_list_that_is_held_back_holds_up_no_key() {
     theft(&mut desk);
     let found = desk.order(3, "thief").found(OrderStatus::Filled);
     desk.answer(found);
-    let mut venue = Venue { bot_key: Some(TRADES), open: Vec::new(), done: Vec::new() };
+    let mut venue = Venue { bot_key: Some(TRADES), open: Vec::new(), free: Vec::new(), done: Vec::new() };
     for _ in 0..100 {
         while let Some((effect, act)) = desk.acts.pop_front() {
             let until = desk.now + Duration::from_secs(60);

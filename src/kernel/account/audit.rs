@@ -210,7 +210,7 @@ impl Kernel {
         self.effects.push(Effect::Answer { ticket, answer });
     }
 
-    fn suspect(&mut self, key: OrderKey, shown_open: bool) {
+    pub(super) fn suspect(&mut self, key: OrderKey, shown_open: bool) {
         let suspect = Suspect { shown_open, failed_looks: 0 };
         self.state.audit.suspects.entry(key.clone()).or_insert(suspect).shown_open = shown_open;
         self.set_timer(LAG, Timer::Recheck(key));
@@ -230,8 +230,12 @@ impl Kernel {
     fn rechecked(&mut self, key: &OrderKey, outcome: ReadOutcome) {
         match outcome {
             ReadOutcome::Order(snapshot) => {
-                self.state.audit.suspects.remove(key);
-                self.stream_missed(&snapshot);
+                let suspect = self.state.audit.suspects.remove(key);
+                // The stream may have said so while the read was under way, which is older then.
+                let open = self.state.blotter.orders.get(key).map(|order| order.open);
+                if open.is_none() || open != suspect.map(|suspect| suspect.shown_open) {
+                    self.stream_missed(&snapshot);
+                }
             }
             ReadOutcome::NotFound => {
                 self.state.audit.suspects.remove(key);
@@ -265,9 +269,12 @@ impl Kernel {
         let mut differing = Vec::new();
         for balance in reading {
             let level = (balance.free, balance.locked);
-            match audit.levels.get(&balance.asset) {
-                Some(levels) if levels.contains(&level) => {}
-                Some(levels) => differing.push((balance.clone(), levels.last().copied())),
+            match audit.levels.get_mut(&balance.asset) {
+                Some(levels) => match levels.iter().rposition(|said| *said == level) {
+                    // No later reading shows what was before this one.
+                    Some(place) => drop(levels.drain(..place)),
+                    None => differing.push((balance.clone(), levels.last().copied())),
+                },
                 // The first word on an asset is its level, wherever it comes from.
                 None => audit.levels.entry(balance.asset.clone()).or_default().push(level),
             }
@@ -290,9 +297,6 @@ impl Kernel {
         }
         self.state.audit.running.balances = false;
         self.state.audit.reading = None;
-        for levels in self.state.audit.levels.values_mut() {
-            levels.drain(..levels.len().saturating_sub(1));
-        }
         self.finish_audit();
     }
 
@@ -306,7 +310,10 @@ impl Kernel {
                 said.map_or_else(|| "nothing".to_owned(), |said| total(said).to_string()),
             );
             self.difference(&line, self.now());
-            self.state.audit.levels.insert(balance.asset, vec![(balance.free, balance.locked)]);
+            // What the stream said while this went on may be later than the reading: the next one may show either.
+            let levels = self.state.audit.levels.entry(balance.asset).or_default();
+            let later = levels.pop().filter(|_| !levels.is_empty());
+            *levels = [(balance.free, balance.locked)].into_iter().chain(later).collect();
         }
     }
 

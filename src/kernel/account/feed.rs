@@ -107,6 +107,17 @@ fn identity(report: &Report, content: u64) -> Box<str> {
     .into()
 }
 
+/// When the venue made it.
+fn event_at(report: &Report) -> Time {
+    match report {
+        Report::Execution(report) => report.event_at,
+        Report::List(list) => list.event_at,
+        Report::Position(position) => position.event_at,
+        Report::Balance(update) => update.event_at,
+        Report::ExternalLock(update) => update.event_at,
+    }
+}
+
 /// Of every field. It stands in rows and snapshots, so it must not change with the compiler: a digest of the JSON.
 fn content(report: &Report) -> u64 {
     // Serialising a report cannot fail: its maps have string keys and its numbers are finite.
@@ -143,9 +154,10 @@ impl Kernel {
                 let line = format!("{key}: the copy on connection {} differs: {raw}", connection.0);
                 self.unexplained("conflicting_copies", headline, line);
             }
-            Copy::First => self.expect_copies(&key, connection),
+            Copy::First => self.expect_copies(&key, connection, event_at(&report)),
         }
         self.state.counts.reports += 1;
+        self.state.coverage.note_shown(self.now());
         match report {
             Report::Execution(report) => self.execution(&report, tags),
             Report::Position(position) => self.position(&position),
@@ -154,9 +166,11 @@ impl Kernel {
         }
     }
 
-    fn expect_copies(&mut self, key: &str, connection: Connection) {
+    /// A frame may linger: what counts is whether the other connection was there when the event was made, by our clock or
+    /// the venue's.
+    fn expect_copies(&mut self, key: &str, connection: Connection, event_at: Time) {
         let due = self.now() + ECHO_WITHIN;
-        let settled_before = self.now() - SETTLED_AFTER;
+        let settled_before = self.now().min(event_at) - SETTLED_AFTER;
         let others: Vec<Connection> = self.state.coverage.others_than(connection, settled_before).collect();
         for other in others {
             if self.state.seen.expected.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::kernel::account::mirror::told_number;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::blotter::{Announced, INTENTS_MAX, Intent, IntentKey, Settled};
 use crate::kernel::bots::Turn;
@@ -233,12 +234,14 @@ impl Kernel {
     fn register(&mut self, key: IntentKey, announced: Announced, nonce: Option<Time>) {
         if let Announced::Amend { symbol, target, quantity, .. } = &announced
             && let Some(placed) = self.placed_as(symbol, target).map(|(key, _)| key.clone())
-            && let Some(Intent { announced: Announced::Place { terms, amended }, .. }) =
-                self.state.blotter.intents.get_mut(&placed)
+            && let Some(intent) = self.state.blotter.intents.get_mut(&placed)
+            && let Announced::Place { terms, amended } = &mut intent.announced
         {
             amended.push(*quantity);
             let id = terms.client_order_id.clone();
+            let read_amended = told_number(intent);
             self.rejudge_all_under(&id);
+            read_amended.iter().for_each(|order| self.rejudge(order));
         }
         self.state.blotter.register(key.clone(), Intent::new(self.now(), nonce, announced.clone()));
         let after = self.declared.waits.unseen_after;
@@ -284,6 +287,9 @@ impl Kernel {
                     _,
                 ) => {}
             }
+            // Another order may bear its id.
+            let own_id = self.state.blotter.intents.get(&key).and_then(|intent| intent.announced.own_id()).cloned();
+            own_id.iter().filter(|_| accepted.is_some()).for_each(|id| self.rejudge_all_under(id));
             // It may have been read under an id that nobody announced.
             if let Some(order) = accepted.filter(|order| self.state.blotter.orders.contains_key(order)) {
                 self.rejudge(&order);

@@ -41,7 +41,9 @@ impl Kernel {
     /// A placement is met by its order, a cancel by its target's end, for whatever reason it ended.
     fn is_met(&self, intent: &Intent) -> bool {
         match &intent.announced {
-            Announced::Place { terms, .. } => self.state.blotter.holder(&terms.client_order_id).is_some(),
+            Announced::Place { terms, .. } => {
+                self.state.blotter.holder(&terms.client_order_id).is_some() || self.is_shown_by_number(intent)
+            }
             Announced::Cancel { terms, open } => match &terms.target {
                 Target::All => open.iter().all(|id| !self.is_open(&terms.symbol, *id)),
                 Target::Order(_) | Target::Client(_) => {
@@ -51,6 +53,14 @@ impl Kernel {
             // An amendment that did not come about leaves the order as it was said to be.
             Announced::Amend { .. } => true,
         }
+    }
+
+    /// What was amended unseen goes by another id. The number that the bot had from the venue finds it, if the order there
+    /// is judged by this very word.
+    fn is_shown_by_number(&self, intent: &Intent) -> bool {
+        let Some(key) = told_number(intent) else { return false };
+        let placement = |order| self.placement_of(&key, order).map(|(_, placement)| placement.announced.own_id());
+        self.state.blotter.orders.get(&key).and_then(placement) == Some(intent.announced.own_id())
     }
 
     fn is_open(&self, symbol: &Symbol, id: OrderId) -> bool {
@@ -69,8 +79,13 @@ impl Kernel {
     }
 
     pub(super) fn mirror_request(&self, key: &IntentKey) -> Option<ReadRequest> {
-        let (symbol, order) = match &self.state.blotter.intents.get(key)?.announced {
-            Announced::Place { terms, .. } => (terms.symbol.clone(), OrderRef::Client(terms.client_order_id.clone())),
+        let intent = self.state.blotter.intents.get(key)?;
+        let (symbol, order) = match &intent.announced {
+            Announced::Place { terms, .. } => {
+                let by_number = by_number(intent).map(|(_, id)| OrderRef::Id(id));
+                let by_client_id = || OrderRef::Client(terms.client_order_id.clone());
+                (terms.symbol.clone(), by_number.unwrap_or_else(by_client_id))
+            }
             Announced::Cancel { terms, open } => {
                 let order = match &terms.target {
                     Target::Order(id) => OrderRef::Id(*id),
@@ -89,9 +104,25 @@ impl Kernel {
         if intent.settled() != Settled::No {
             return;
         }
+        // The stream may have shown it while the read was under way, which is older then.
+        if self.is_met(intent) {
+            return self.mark_intent_seen(key);
+        }
         let is_cancel = matches!(intent.announced, Announced::Cancel { .. });
         match outcome {
             ReadOutcome::Order(snapshot) if is_cancel && !snapshot.status.is_terminal() => self.not_there(key),
+            ReadOutcome::Order(snapshot) if by_number(intent).is_some() => {
+                self.stream_missed(&snapshot);
+                match self.state.blotter.intents.get(key) {
+                    Some(intent) if !self.is_met(intent) => self.not_there(key),
+                    Some(_) | None => self.mark_intent_seen(key),
+                }
+            }
+            ReadOutcome::Order(snapshot) if is_cancel && intent.missing_reads > 0 => {
+                // It was open a moment ago: the stream has its time to show the end.
+                self.suspect((snapshot.symbol.clone(), snapshot.order_id), false);
+                self.set_timer(LAG, Timer::Mirror(key.clone()));
+            }
             ReadOutcome::Order(mut snapshot) => {
                 if let Announced::Place { terms, .. } = &intent.announced {
                     // It was asked for by this id; of a cancelled order a read may show the cancel's.
@@ -200,6 +231,21 @@ impl Kernel {
         }
         self.order_read(snapshot);
     }
+}
+
+/// The order that the bot says its placement became.
+pub(super) fn told_number(intent: &Intent) -> Option<OrderKey> {
+    match (&intent.announced, &intent.result) {
+        (Announced::Place { terms, .. }, Some(SendOutcome::Accepted { order_id: Some(id) })) => {
+            Some((terms.symbol.clone(), *id))
+        }
+        (Announced::Place { .. } | Announced::Cancel { .. } | Announced::Amend { .. }, _) => None,
+    }
+}
+
+/// The second look is by the number, where the bot told it: an amended order is not found under the id it was placed with.
+fn by_number(intent: &Intent) -> Option<OrderKey> {
+    told_number(intent).filter(|_| intent.missing_reads > 0)
 }
 
 /// What was announced, and that the venue does not show it.

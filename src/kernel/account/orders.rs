@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::kernel::account::claims::told_of;
 use crate::kernel::account::finding::{Finding, describe};
+use crate::kernel::account::mirror::told_number;
 use crate::kernel::account::{Kernel, Purpose, RequestKey, Timer};
 use crate::kernel::blotter::{Announced, Glimpse, Intent, IntentKey, Order, OrderKey, Settled, Sight};
 use crate::kernel::event::{Issuer, OrderSnapshot, ReadOutcome, TagCheck, Tags};
@@ -200,6 +201,10 @@ impl Kernel {
         if self.state.blotter.holder(&order.placed.client_order_id) != Some(key) {
             return Verdict::Replayed.into();
         }
+        // The bot's own order came and went unseen, and this one bears its id.
+        if told_number(intent).is_some_and(|told| told.0 == key.0 && told.1 != key.1) {
+            return Verdict::Replayed.into();
+        }
         let mut differences = differences(terms, amended, &order.placed);
         let over = |cap: Option<Dec>, done: Dec| cap.is_some_and(|cap| done > cap);
         if over(terms.quantity, order.cumulative_quantity) || over(terms.quote_quantity, order.cumulative_quote) {
@@ -219,7 +224,12 @@ impl Kernel {
         }
         if !differences.is_empty() {
             let read_first = order.sight == Sight::Aside && !waited;
-            let verdict = if read_first { Verdict::Pending } else { Verdict::Divergent };
+            // Shown smaller, and not as it was placed: the bot may have amended it, and its word may still come.
+            let smaller = terms.quantity.is_some_and(|said| order.placed.quantity < said);
+            let alone = differences.iter().all(|found| &*found.field == "quantity");
+            let amended = order.sight != Sight::AsPlaced && smaller && alone;
+            let may_come = amended && !waited && !self.state.bots.have_passed(order.first_seen);
+            let verdict = if read_first || may_come { Verdict::Pending } else { Verdict::Divergent };
             return Judgement { verdict, assurance: None, differences, read_first };
         }
         if let TagCheck::Valid { at, .. } = order.tag

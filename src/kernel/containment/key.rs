@@ -392,9 +392,10 @@ impl KeyTask {
         None
     }
 
-    pub(super) fn has_something_to_get_back(&self) -> bool {
+    /// Something may be taken right now, and no list has shown yet what it is.
+    pub(super) fn is_taken_blindly(&self) -> bool {
         let taken = matches!(self.goal, Goal::Freeze | Goal::Delete) && self.listed != Listed::Absent;
-        taken && self.rights_before.is_some_and(KeyRights::any)
+        taken && self.rights_before.is_none() && (self.freeze.under_way || self.unsure)
     }
 
     /// Says what it will get back, if anything was or is being taken.
@@ -403,11 +404,12 @@ impl KeyTask {
             return None;
         }
         let Some(rights) = self.rights_before.filter(|rights| rights.any()) else {
-            // Nothing was taken so far, and nothing is.
-            if self.frozen_at.is_none() && !self.freeze.under_way {
-                self.goal = Goal::Keep;
+            // Nothing was taken so far, and nothing is: it stays among the keys that a later freeze or kill is aimed at.
+            let untouched = self.frozen_at.is_none() && !self.freeze.under_way && !self.unsure;
+            if untouched {
+                self.goal = Goal::Thaw;
             }
-            return None;
+            return untouched.then(|| format!("key {} keeps its rights: none was taken yet", self.name));
         };
         self.goal = Goal::Thaw;
         self.unsure |= self.freeze.under_way;

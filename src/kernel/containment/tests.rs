@@ -6,7 +6,8 @@ mod sweep;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::kernel::act::{KeyRights, ProbeAnswer};
+use crate::kernel::act::{KeyRights, KeyRow, ProbeAnswer};
+use crate::kernel::containment::list::KEYS_MAX;
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Asset, OrderId, Symbol};
 use crate::kernel::report::Balance;
@@ -29,10 +30,12 @@ enum Fault {
     Banned,
     /// Half a minute, then as usual.
     Slow,
+    /// It happened, and whoever was to answer is gone.
+    Never,
 }
 
-const FAULTS: [Fault; 6] =
-    [Fault::Refused, Fault::LostBefore, Fault::LostAfter, Fault::Garbage, Fault::Banned, Fault::Slow];
+const FAULTS: [Fault; 7] =
+    [Fault::Refused, Fault::LostBefore, Fault::LostAfter, Fault::Garbage, Fault::Banned, Fault::Slow, Fault::Never];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -276,6 +279,10 @@ impl World {
         let (after, outcome) = match fault {
             None => (50, self.venue.act(act)),
             Some(Fault::Slow) => (30_000, self.venue.act(act)),
+            Some(Fault::Never) => {
+                let _: ActOutcome = self.venue.act(act);
+                return;
+            }
             Some(Fault::LostBefore) => (8_000, unknown("timed out")),
             Some(Fault::LostAfter) => {
                 let _: ActOutcome = self.venue.act(act);
@@ -421,7 +428,8 @@ fn every_step_fails_in_every_way_alone_in_pairs_and_through_a_restart() {
 #[test]
 fn a_step_that_never_works_is_never_called_contained() {
     for kind in [Kind::List, Kind::Delete, Kind::Read, Kind::Cancel] {
-        for fault in FAULTS.into_iter().filter(|fault| !matches!(fault, Fault::LostAfter | Fault::Slow)) {
+        let works = |fault: &Fault| matches!(fault, Fault::LostAfter | Fault::Slow | Fault::Never);
+        for fault in FAULTS.into_iter().filter(|fault| !works(fault)) {
             let mut world = World::new(Aim::Kill);
             world.faults = (1..10_000).map(|nth| (kind, nth, fault)).collect();
             world.run(Duration::from_secs(600));
@@ -430,6 +438,23 @@ fn a_step_that_never_works_is_never_called_contained() {
             assert!((4..400).contains(&world.calls[&kind]), "{kind:?} {fault:?}: {:?} {progress:#?}", world.calls);
         }
     }
+}
+
+#[test]
+fn an_act_that_is_never_answered_is_found_out_about_after_a_minute_and_a_late_answer_changes_nothing() {
+    let mut world = World::new(Aim::Kill);
+    world.faults = vec![(Kind::Delete, 1, Fault::Never)];
+    world.run(Duration::from_secs(30));
+    let (effect, act) =
+        world.plan.under_way.iter().find(|(_, act)| kind(act) == Kind::Delete).expect("it is waited for");
+    let (effect, act) = (*effect, act.clone());
+    assert_eq!((world.effects(Kind::Delete), world.plan.ended), (1, None));
+    world.run(Duration::from_secs(60));
+    world.check_contained();
+    assert!(world.plan.asked(effect).is_none(), "{act:?}");
+    let told = world.plan.clone();
+    world.plan.handle_outcome(world.now, effect, &ActOutcome::Done { proof: "".into() }, &BTreeMap::new());
+    assert_eq!(world.plan, told);
 }
 
 #[test]
@@ -569,6 +594,23 @@ fn a_release_gives_back_what_a_freeze_took_and_nothing_to_a_stranger() {
         assert_eq!(world.effects(Kind::Freeze), 3, "{:?}", world.venue.ledger);
         assert!(world.plan.release(world.now, &asked).is_err(), "there is nothing more to give back");
     }
+}
+
+/// Before any list was read, nothing has been taken: the freeze is called off, and the key is no stranger to the next one.
+#[test]
+fn a_release_before_anything_was_taken_calls_the_freeze_off_and_a_later_freeze_takes_the_key() {
+    let mut world = World::new(Aim::Freeze);
+    world.faults = vec![(Kind::List, 1, Fault::Slow)];
+    world.poll();
+    let asked = |aim| Asked { aim, by: "owner".into(), incident: None };
+    world.plan.release(world.now, &asked(Aim::Release)).expect("nothing stands against it");
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Released), "{:#?}", world.plan.progress());
+    assert_eq!(world.effects(Kind::Freeze), 0);
+    world.plan.take_up(world.now, asked(Aim::Freeze), &stopping(Means::SubAccount));
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Frozen), "{:#?}", world.plan.progress());
+    assert!(!world.venue.can_trade(&key("bot")));
 }
 
 #[test]

@@ -122,7 +122,8 @@ fn a_window_needs_a_password_and_what_is_refused_is_told() {
     assert!(world.tells(Channel::Telegram, "This needs a one-time password: /manual ACCOUNT CODE"));
     world.type_manual(Some(Totp::Wrong));
     world.run(secs(5));
-    let told = "tried to open a claim window on main, and was refused: the one-time password is wrong";
+    let told = "tried to open a claim window on main: BUY of BTCUSDT, up to 2000 USDT and 3 orders in all, and was refused: \
+                the one-time password is wrong";
     assert!(world.tells(Channel::Webhook, told) && world.ordered().is_empty());
     let right = Totp::Right { step: 5 };
     world.type_manual(Some(right));
