@@ -198,6 +198,16 @@ pub struct TelegramTable {
     pub api: String,
 }
 
+impl TelegramTable {
+    fn checked(self) -> Result<Self, String> {
+        if self.allowed_users.is_empty() {
+            let hint = "hint: your own numeric Telegram user id, not a name";
+            return Err(format!("telegram.allowed_users is empty, so nobody could pair a chat\n{hint}"));
+        }
+        Ok(self)
+    }
+}
+
 fn telegram_api() -> String {
     "https://api.telegram.org".to_owned()
 }
@@ -267,7 +277,7 @@ impl Config {
             bots,
             intake: raw.intake,
             operators: raw.operators,
-            telegram: raw.telegram,
+            telegram: raw.telegram.map(TelegramTable::checked).transpose()?,
             webhook: raw.webhook,
             containment,
         })

@@ -115,6 +115,13 @@ fn an_intake_that_other_hosts_can_reach_is_refused() {
 }
 
 #[test]
+fn a_chat_that_nobody_may_pair_is_refused() {
+    let sample = include_str!("../../../README.md").split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let told = Config::parse(&sample.replace("[123456789]", "[]"), Path::new(".")).unwrap_err();
+    assert!(told.starts_with("telegram.allowed_users is empty") && told.contains("hint: "), "{told}");
+}
+
+#[test]
 fn money_is_moved_where_it_is_asked_for_and_can_be() {
     let with = |text: String| parse(&text);
     let on = |text: &str| format!("transfer_to_master = true\n{text}");
