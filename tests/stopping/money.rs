@@ -49,9 +49,10 @@ async fn an_owner_sells_everything_with_a_one_time_password() {
     let orders =
         async || stage.ledger().await.iter().filter(|row| row["kind"] == "NEW" && row["key"] == "main/cancel").count();
 
-    let arguments = ["flatten", "main", "--to", "USDT", "--within", "2%"];
-    let shown = stage.countersign(&[&arguments[..], &["--plan", "--json"]].concat(), "").await;
+    let plan = ["flatten", "main", "--to", "USDT", "--within", "2%", "--plan", "--json"];
+    let shown = stage.countersign(&plan, "").await;
     assert_eq!((shown.status, &shown.json()["stage"]["stage"]), (0, &json!("planned")), "{shown:?}");
+    let arguments = ["flatten", "main", "--to", "USDT", "--within", "2%", "--why", "the account is closed"];
     let unsaid = stage.countersign(&arguments, "123456\n").await;
     assert!(unsaid.status == 1 && unsaid.err.contains("the one-time password is wrong"), "{unsaid:?}");
     assert_eq!(orders().await, 0, "it only read so far");
