@@ -47,6 +47,7 @@ const LINES_MAX: usize = 60;
 /// An act that has not been answered by then is found out about by reading: its task may have died, or its sending failed.
 /// A call is given up after seconds, and a way to stop the bot after five minutes at the most.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+const READ_WITHIN: Duration = Duration::from_secs(20);
 const STOPPED_WITHIN: Duration = Duration::from_secs(330);
 /// More of them are forgotten: the key's end may then be *unprobed*.
 const LATE_PROBES_MAX: usize = 64;
@@ -315,7 +316,14 @@ impl Containment {
         acts.extend(hooks.map(|(hook, _)| Act::StopBot { hook: hook.clone() }));
         for (index, act) in acts.iter().enumerate() {
             self.sent(act);
-            let within = if matches!(act, Act::StopBot { .. }) { STOPPED_WITHIN } else { ANSWERED_WITHIN };
+            let within = if matches!(act, Act::StopBot { .. }) {
+                STOPPED_WITHIN
+            } else if matches!(act, Act::ListKeys | Act::OpenOrders) {
+                // Everything else waits for these.
+                READ_WITHIN
+            } else {
+                ANSWERED_WITHIN
+            };
             self.under_way.insert(name(index), act.clone());
             self.deadlines.insert((now + within, name(index)));
         }

@@ -39,9 +39,9 @@ pub struct Coverage {
     /// The last stretches in which no connection was subscribed, newest last.
     recent_gaps: VecDeque<(Time, Time)>,
     pub gaps: u64,
-    /// The last moment that the stream itself has shown something of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    shown_at: Option<Time>,
+    /// The last moment that each live connection has shown something of.
+    #[serde(default, with = "crate::kernel::pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    shown: BTreeMap<Connection, Time>,
 }
 
 /// What the loss of a connection shows.
@@ -108,6 +108,7 @@ impl Coverage {
         if self.live.remove(&connection).is_none() {
             return Loss::default();
         }
+        self.shown.remove(&connection);
         let heard_until = heard_until.map_or(now, |at| at.min(now));
         if let Some((from, until)) = self.heard.get_mut(&connection) {
             *until = Some(heard_until.max(*from));
@@ -138,20 +139,25 @@ impl Coverage {
         loss
     }
 
-    /// The stream has shown something.
-    pub fn note_shown(&mut self, now: Time) {
-        self.shown_at = Some(now);
+    /// The stream has shown something on this connection.
+    pub fn note_shown(&mut self, now: Time, connection: Connection) {
+        if self.live.contains_key(&connection) {
+            self.shown.insert(connection, now);
+        }
     }
 
     /// The process starts again: whatever was connected is not. It was recording until then, but a connection may have been
-    /// broken without its knowledge: blind since the stream last showed something, or since a break would have been noticed.
-    pub fn restart(&mut self, last_recorded: Time) {
-        self.live.clear();
-        self.heard.clear();
-        if self.live_since.take().is_some() {
-            let since = self.shown_at.max(self.first_live).max(Some(last_recorded - NOTICED_WITHIN));
-            self.blind_since = Some(since.map_or(last_recorded, |since| since.min(last_recorded)));
+    /// broken without its knowledge, one of them perhaps long before the other: each is believed until it last showed
+    /// something, or until a break would have been noticed. Returns the stretches before the end that nothing covered.
+    pub fn restart(&mut self, last_recorded: Time) -> Vec<(Time, Time)> {
+        let noticed = last_recorded - NOTICED_WITHIN;
+        let mut gaps = Vec::new();
+        for (connection, since) in self.live.clone() {
+            let shown = self.shown.get(&connection).copied().unwrap_or(since);
+            gaps.extend(self.lose(last_recorded, connection, Some(shown.max(noticed))).gaps);
         }
+        self.heard.clear();
+        gaps
     }
 
     /// Whether an order of this creation time may have been missed because nothing was, or is, subscribed. A venue's

@@ -132,7 +132,7 @@ impl Oracle<'_> {
             if asked[before].step != again.step || self.witness.commands.iter().any(anew) {
                 continue;
             }
-            if !may_repeat(&asked[before], &asked[before + 1..place], again) {
+            if !may_repeat(&asked[before], before, &asked[..place], again) {
                 wrong.push(format!("asked for again at {} UTC without a read: {:?}", again.at, again.step));
             }
         }
@@ -286,7 +286,8 @@ fn is_of_one_kind(one: &Step, other: &Step) -> bool {
     }
 }
 
-fn may_repeat(before: &Asked, between: &[Asked], again: &Asked) -> bool {
+fn may_repeat(before: &Asked, place: usize, all: &[Asked], again: &Asked) -> bool {
+    let between = &all[place + 1..];
     let since = match &before.answer {
         Some((_, Reply::NotDone)) => return true,
         Some((at, _)) => *at,
@@ -308,10 +309,10 @@ fn may_repeat(before: &Asked, between: &[Asked], again: &Asked) -> bool {
     };
     let later = || between.iter().filter(|read| read.at >= since).filter_map(|read| read.answer.as_ref());
     let later = || later().filter(|(at, _)| *at <= again.at);
-    let failed = between
-        .iter()
-        .filter(|read| read.step == Step::ReadKeys)
-        .filter(|read| !read.answer.as_ref().is_some_and(|(_, reply)| matches!(reply, Reply::Keys(_))));
+    // In a row, whether they began before the step or after it.
+    let lists = all.iter().rev().filter(|read| read.step == Step::ReadKeys);
+    let could_be_read = |read: &&Asked| read.answer.as_ref().is_some_and(|(_, reply)| matches!(reply, Reply::Keys(_)));
+    let failed = lists.take_while(|read| !could_be_read(read));
     let key = !matches!(before.step, Step::Cancel(_));
     later().any(|(_, reply)| shows_undone(reply)) || key && failed.count() >= LISTS_FAILED
 }

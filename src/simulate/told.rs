@@ -115,7 +115,9 @@ fn sentence(text: &str) -> Says {
         _ if has("nothing has reached the disk for") => Says::DiskStalled,
         _ if has("the wall clock jumped") => Says::ClockJumped,
         _ if has("could not be looked up") => Says::Unproven,
-        _ if has("countersign itself") || has("could not act by itself") => Says::LeftToOwner,
+        _ if has("countersign itself") || has("could not act by itself") || has("a freeze has no bound") => {
+            Says::LeftToOwner
+        }
         _ if has("the sub-account's list does not show") || has("keys that nobody declared") => Says::KeysDiffer,
         _ if has("the exchange's list shows the declared keys") => Says::Remark,
         _ if has("acknowledged by")

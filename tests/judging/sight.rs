@@ -307,6 +307,34 @@ fn after_a_restart_the_gap_begins_where_the_stream_last_showed_something_or_a_br
     }
 }
 
+/// One connection has been silent for long and nobody knew, while the other was replaced: what the first did not cover is a
+/// gap, although it counted as live until the end.
+#[test]
+fn after_a_restart_a_connection_that_had_gone_silent_covers_nothing() {
+    let mut desk = Desk::open();
+    desk.live(2);
+    desk.wait_ms(3_000);
+    let mut show = |desk: &mut Desk, id: i64, on: &[u64]| {
+        let order = desk.order(id, &format!("bot-{id}"));
+        desk.say(order.place());
+        on.iter().for_each(|connection| desk.show_on(*connection, order.placed()));
+    };
+    show(&mut desk, 2, &[1, 2]);
+    desk.wait_ms(5_000);
+    let from = desk.now;
+    desk.lost(2);
+    desk.wait_ms(500);
+    let to = desk.now;
+    desk.live(3);
+    desk.wait_ms(2_000);
+    show(&mut desk, 3, &[3]);
+    let last = desk.now;
+    desk.wait_ms(1_000);
+    desk.restart();
+    let coverage = &desk.kernel.state().coverage;
+    assert_eq!((coverage.last_gap(), coverage.blind_since), (Some((from, to)), Some(last)));
+}
+
 #[test]
 fn a_comparison_from_before_a_restart_proves_nothing() {
     let mut desk = Desk::open();

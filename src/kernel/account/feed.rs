@@ -136,6 +136,7 @@ impl Kernel {
 
     pub(super) fn echo(&mut self, connection: Connection, of: &str) {
         self.state.counts.echoes += 1;
+        self.state.coverage.note_shown(self.now(), connection);
         if let Some(copies) = self.state.seen.copies.get_mut(of) {
             copies.note(connection);
         }
@@ -143,6 +144,7 @@ impl Kernel {
 
     pub(super) fn report(&mut self, connection: Connection, report: Report, tags: Tags, raw: &str) {
         let (key, copy) = self.state.seen.take(&report, connection);
+        self.state.coverage.note_shown(self.now(), connection);
         match copy {
             Copy::Echo => {
                 self.state.counts.echoes += 1;
@@ -157,7 +159,6 @@ impl Kernel {
             Copy::First => self.expect_copies(&key, connection, event_at(&report)),
         }
         self.state.counts.reports += 1;
-        self.state.coverage.note_shown(self.now());
         match report {
             Report::Execution(report) => self.execution(&report, tags),
             Report::Position(position) => self.position(&position),
@@ -245,16 +246,22 @@ impl Kernel {
         let now = self.now();
         self.state.seen.missed.remove(&connection);
         let loss = self.state.coverage.lose(now, connection, heard_until);
-        for (from, to) in &loss.gaps {
-            self.state.audit.after_gap();
-            self.tell_blind(format!("nothing was heard on any connection for a while, as is only known now: {reason}"));
-            let line = format!("blind from {from} to {to} UTC, {} s; comparing by REST", seconds(*from, *to));
-            self.state.book.end(now, Cause::Blind, "", line);
-        }
+        self.tell_gaps(&loss.gaps, reason);
         if loss.was_last {
             self.tell_blind(format!("no connection is subscribed any more: {reason}"));
         } else if !loss.gaps.is_empty() {
             self.start_audit();
+        }
+    }
+
+    /// Stretches of the past that nothing covered, as is only known now.
+    pub(super) fn tell_gaps(&mut self, gaps: &[(Time, Time)], reason: &str) {
+        let now = self.now();
+        for (from, to) in gaps {
+            self.state.audit.after_gap();
+            self.tell_blind(format!("nothing was heard on any connection for a while, as is only known now: {reason}"));
+            let line = format!("blind from {from} to {to} UTC, {} s; comparing by REST", seconds(*from, *to));
+            self.state.book.end(now, Cause::Blind, "", line);
         }
     }
 

@@ -365,7 +365,8 @@ impl Kernel {
     /// The process starts: nothing is connected, every read under way is asked for again, and what was waited for
     /// gets one more full wait, since the bots could not speak to us meanwhile.
     fn started(&mut self, last_recorded: Time) {
-        self.state.coverage.restart(last_recorded);
+        let gaps = self.state.coverage.restart(last_recorded);
+        self.tell_gaps(&gaps, "countersign ended, and what had shown nothing for so long is not believed");
         // A comparison is made anew once something is connected; an answer from before would prove nothing.
         for purpose in std::mem::take(&mut self.state.reads).into_values() {
             match purpose {

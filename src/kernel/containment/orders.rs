@@ -68,9 +68,9 @@ impl OrdersTask {
         let waits = |cancel: &Cancel| !cancel.settled && !cancel.tries.under_way;
         self.cancels
             .retain(|key, cancel| (!cancel.gone || standings.contains_key(key)) && !(waits(cancel) && cleared(key)));
-        for (key, standing) in standings {
-            if *standing == Standing::Cancel && self.cancels.len() < CANCELS_MAX {
-                self.cancels.entry(key.clone()).or_default();
+        for key in standings.iter().filter(|entry| self.is_new(entry)).map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            if self.cancels.len() < CANCELS_MAX {
+                self.cancels.insert(key, Cancel::default());
             }
         }
         let under_way = self.cancels.values().filter(|cancel| cancel.tries.under_way).count();
@@ -85,6 +85,12 @@ impl OrdersTask {
             acts.push(Act::OpenOrders);
         }
         acts
+    }
+
+    /// To be cancelled by the stream's word. One that was asked for before and is forgotten was gone in a read: a late frame
+    /// of it is no news, and a read that shows it still is.
+    fn is_new(&self, (key, standing): &(&OrderKey, &Standing)) -> bool {
+        **standing == Standing::Cancel && !self.cancels.contains_key(*key) && !self.asked_for.contains(*key)
     }
 
     /// A read shows most once the cancels have been answered; a failing one must not keep the others from being seen.
@@ -108,10 +114,8 @@ impl OrdersTask {
         if self.cancels.values().filter(|cancel| cancel.tries.under_way).count() >= AT_ONCE {
             return read;
         }
-        let fresh = |(key, standing): (&OrderKey, &Standing)| {
-            *standing == Standing::Cancel && !self.cancels.contains_key(key) && self.cancels.len() < CANCELS_MAX
-        };
-        let fresh = standings.iter().any(fresh).then_some(Time::EPOCH);
+        let fresh = self.cancels.len() < CANCELS_MAX && standings.iter().any(|entry| self.is_new(&entry));
+        let fresh = fresh.then_some(Time::EPOCH);
         let cancels = self.cancels.values().filter(|cancel| !cancel.settled);
         cancels.filter_map(|cancel| cancel.tries.ready_at()).chain(read).chain(fresh).min()
     }
