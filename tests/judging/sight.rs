@@ -314,7 +314,7 @@ fn after_a_restart_a_connection_that_had_gone_silent_covers_nothing() {
     let mut desk = Desk::open();
     desk.live(2);
     desk.wait_ms(3_000);
-    let mut show = |desk: &mut Desk, id: i64, on: &[u64]| {
+    let show = |desk: &mut Desk, id: i64, on: &[u64]| {
         let order = desk.order(id, &format!("bot-{id}"));
         desk.say(order.place());
         on.iter().for_each(|connection| desk.show_on(*connection, order.placed()));
