@@ -3,7 +3,7 @@
 pub mod containment;
 pub mod operators;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::kernel::declared::{Declared, Limits, Network, QuoteLimit, SymbolLimit
 use crate::kernel::exception::{Exception, Expiry, LOCAL_MAX, LocalException};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Account, Asset, Bot, Symbol};
+use crate::kernel::people::People;
 use crate::kernel::rule::{Condition, Pack, RuleSet};
 use crate::kernel::shared::SharedConfig;
 use crate::kernel::stopping::Mode;
@@ -257,6 +258,7 @@ impl Config {
             }
             bots.push(config);
         }
+        check_people(&declared.people, &raw.intake, &bots)?;
         let rules = rules(raw.rules.map(|rules| folder.join(rules)).as_deref())?;
         declared.exceptions = exceptions(raw.exceptions, &rules)?;
         let containment = raw.containment.map(ContainmentTable::checked).transpose()?.unwrap_or_default();
@@ -330,6 +332,20 @@ fn located(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// An address of the wrong kind would be tried for ever.
+/// What a bot's user can reach, a thief of that user can.
+fn check_people(people: &People, intake: &IntakeTable, bots: &[BotConfig]) -> Result<(), String> {
+    let of_bots: BTreeSet<u32> =
+        bots.iter().filter_map(|bot| bot.uids.as_ref()).flatten().chain(&intake.uids).copied().collect();
+    match people.persons.iter().find(|person| person.uid.is_some_and(|uid| of_bots.contains(&uid))) {
+        Some(person) => Err(format!(
+            "person {} commands as a user that may speak for a bot\nhint: a bot's user must not be an operator's: take it out \
+             of uids, or give the person another",
+            person.name
+        )),
+        None => Ok(()),
+    }
+}
+
 fn check_addresses(
     exchange: &ExchangeConfig,
     intake: &IntakeTable,

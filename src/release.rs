@@ -56,6 +56,8 @@ impl Outgoing {
     /// How long it waits for a stalled disk, if not for ever.
     const fn waits(&self) -> Option<Duration> {
         match self {
+            // A sale is no emergency, and after a crash its fill must be known for ours.
+            Self::Act(_, Act::Sell { .. }) => None,
             Self::Act(..) => Some(ACTS_WITHIN),
             // The reads are those that verdicts wait for.
             Self::Post(..) | Self::Read(..) | Self::Show(_) | Self::Obey(..) | Self::Left(_) => Some(ALERTS_WITHIN),

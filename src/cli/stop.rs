@@ -16,7 +16,7 @@ use crate::inlet::operator::{OperatorCommand, ask};
 use crate::kernel::act::KeyPrint;
 use crate::kernel::command::Command;
 use crate::kernel::containment::{Aim, End, Progress, StepState};
-use crate::kernel::incident::IncidentId;
+use crate::kernel::incident::{IncidentId, Line};
 use crate::words;
 
 /// The steps are followed this closely, and for this long; the daemon goes on without anybody looking.
@@ -152,7 +152,8 @@ impl Desk<'_> {
         let follow = async {
             loop {
                 let progress = self.progress().await?.ok_or_else(|| anyhow!("nothing is being contained"))?;
-                for line in progress.lines.iter().skip(told).filter(|_| !self.json) {
+                let of_now = |line: &&Line| !self.json && line.at >= progress.started_at;
+                for line in progress.lines.iter().skip(told).filter(of_now) {
                     eprintln!("{} {}", line.at, line.text);
                 }
                 told = progress.lines.len();

@@ -3,8 +3,10 @@
 //!
 //! Invariant: nothing that a bot can reach leads here. The other end, `Operator`, is what the command line uses.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +31,9 @@ pub const PEOPLES_SOCKET_MODE: u32 = 0o666;
 
 const COMMAND_BYTES_MAX: usize = 16 * 1024;
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// More are turned away: an operator has a few windows, not many.
+/// Of one user; more are turned away: an operator has a few windows, not many, and shuts nobody else out.
 const CONNECTIONS_MAX: usize = 16;
+const IDLE_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -101,16 +104,56 @@ pub async fn run(
     sender: mpsc::Sender<OperatorRequest>,
     shutdown: CancellationToken,
 ) {
-    let admit = |uid: io::Result<u32>, open| match uid {
-        Ok(uid) if users.contains(&uid) && open < CONNECTIONS_MAX => Ok(uid),
-        Ok(uid) if users.contains(&uid) => Err(failure("too many operators are connected", "close another window")),
+    let seats = Seats::default();
+    let admit = |uid: io::Result<u32>, _open| match uid {
+        Ok(uid) if users.contains(&uid) && seats.of(uid) < CONNECTIONS_MAX => Ok(uid),
+        Ok(uid) if users.contains(&uid) => {
+            Err(failure("too many connections of this user are open", "close another window"))
+        }
         Ok(_) | Err(_) => Err(failure(
             "this socket is of the user that runs countersign",
             "run the command as that user, or as one of [[operators.person]]",
         )),
     };
-    let serve = |stream, uid| serve(stream, uid, sender.clone(), shutdown.clone());
+    let serve = |stream, uid| {
+        let seat = seats.take(uid);
+        let served = serve(stream, uid, sender.clone(), shutdown.clone());
+        async move {
+            let _seat = seat;
+            served.await;
+        }
+    };
     unix::serve_each(listener, "the operator's socket", &shutdown, admit, serve).await;
+}
+
+/// The connections that are open, by user: none takes another's place.
+#[derive(Clone, Default)]
+struct Seats(Arc<Mutex<BTreeMap<u32, usize>>>);
+
+struct Seat(Seats, u32);
+
+impl Seats {
+    fn of(&self, uid: u32) -> usize {
+        self.open().get(&uid).copied().unwrap_or(0)
+    }
+
+    fn take(&self, uid: u32) -> Seat {
+        *self.open().entry(uid).or_insert(0) += 1;
+        Seat(self.clone(), uid)
+    }
+
+    /// A count cannot be left half-changed, so a poisoned lock is as good.
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.open().get_mut(&self.1) {
+            *open = open.saturating_sub(1);
+        }
+    }
 }
 
 async fn serve(stream: UnixStream, uid: u32, sender: mpsc::Sender<OperatorRequest>, shutdown: CancellationToken) {
@@ -120,8 +163,10 @@ async fn serve(stream: UnixStream, uid: u32, sender: mpsc::Sender<OperatorReques
         let line = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            line = lines.next() => line,
+            line = tokio::time::timeout(IDLE_WITHIN, lines.next()) => line,
         };
+        // Whoever says nothing for so long connects again when he has something to say.
+        let Ok(line) = line else { return };
         let answer = match line {
             Ok(Line::Whole(line)) => answer(&line, uid, &sender).await,
             Ok(Line::TooLong) => failure("a command has at most 16 KiB", "send one command a line"),
@@ -268,6 +313,15 @@ mod tests {
             assert!(refused.to_string().contains("hint: `countersign incidents`"), "{refused}");
         })
         .await;
+    }
+
+    #[test]
+    fn one_user_takes_no_place_of_another() {
+        let seats = Seats::default();
+        let taken: Vec<Seat> = (0..CONNECTIONS_MAX).map(|_| seats.take(1001)).collect();
+        assert_eq!((seats.of(1001), seats.of(0)), (CONNECTIONS_MAX, 0));
+        drop(taken);
+        assert_eq!(seats.of(1001), 0);
     }
 
     #[tokio::test]

@@ -185,7 +185,8 @@ impl Containment {
 
     /// Another freeze, or a kill after a freeze or a release: what is known and under way stays.
     pub fn take_up(&mut self, now: Time, asked: Asked, stopping: &Stopping) {
-        self.aim = asked.aim;
+        // Whoever asks now has asked for this, and its clocks are its own.
+        (self.aim, self.started_at) = (asked.aim, now);
         self.incident = asked.incident.or(self.incident);
         self.ended = None;
         let goal = if self.aim == Aim::Kill { Goal::Delete } else { Goal::Freeze };
@@ -200,11 +201,12 @@ impl Containment {
             for name in &stopping.hooks {
                 self.hooks.entry(name.clone()).or_insert(Hook { tries: Tries::default(), stopped: None });
             }
-            let withheld = self.master_doubt.clone();
+            let withheld = self.withheld();
             self.sweep = stopping.transfers().then(|| Sweep::new(withheld));
         }
         self.list.tries.again_at_once(now);
         self.say(now, format!("{}, asked for by {}", if self.aim == Aim::Kill { "kill" } else { "freeze" }, asked.by));
+        self.asked_by = asked.by;
     }
 
     /// Gives the frozen keys that were declared their rights back. What is gone stays gone, and a stranger's key frozen.
@@ -453,12 +455,32 @@ impl Containment {
         if self.master_doubt.is_some() {
             return;
         }
-        let why: Box<str> = format!("somebody else may hold the master's login ({why})").into();
-        self.master_doubt = Some(why.clone());
+        self.master_doubt = Some(why.into());
+        let Some(why) = self.withheld() else { return };
         if let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.ended_at.is_none()) {
             sweep.withheld = Some(why.clone());
             self.say(now, format!("no money is moved to the master: {why}"));
         }
+    }
+
+    /// What it saw that only the master's login can have done: a later containment must know of it as well.
+    pub fn master_doubt(&self) -> Option<&str> {
+        self.master_doubt.as_deref()
+    }
+
+    fn withheld(&self) -> Option<Box<str>> {
+        let why = self.master_doubt.as_ref()?;
+        Some(format!("somebody else may hold the master's login ({why})").into())
+    }
+
+    /// Goes on with what an earlier one has begun and cannot take back: the ways to stop the bot that have not worked yet.
+    pub fn inherit(&mut self, before: Self) {
+        let left = before.hooks.into_iter().filter(|(_, hook)| hook.stopped.is_none());
+        self.hooks.extend(left);
+        let stops = before.under_way.into_iter().filter(|(_, act)| matches!(act, Act::StopBot { .. }));
+        self.under_way.extend(stops);
+        let waited = before.deadlines.into_iter().filter(|(_, effect)| self.under_way.contains_key(effect));
+        self.deadlines.extend(waited.collect::<Vec<_>>());
     }
 
     /// The process ended and started again: what was under way may have been done or not.

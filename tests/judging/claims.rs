@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::kernel::act::{Act, KeyPrint};
+use countersign::kernel::act::Act;
 use countersign::kernel::claim::Claim;
 use countersign::kernel::command::{Command, Totp};
 use countersign::kernel::declared::Declared;
@@ -10,9 +10,10 @@ use countersign::kernel::event::{Answer, Event, Issuer, ReadRequest, TagCheck, T
 use countersign::kernel::incident::{IncidentId, IncidentState, Notice, Priority};
 use countersign::kernel::money::Dec;
 use countersign::kernel::order::{OrderStatus, OrderType, Side, Symbol};
-use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
+use countersign::kernel::stopping::Mode;
 
 use crate::desk::{Desk, Shown, check, dec};
+use crate::stopping::{Stage, may_stop};
 
 fn manual(words: &str) -> Command {
     let words: Vec<&str> = words.split(' ').collect();
@@ -358,19 +359,6 @@ fn a_restart_gives_nothing_back_and_ends_nothing() {
     assert!(window(&desk).lines.last().unwrap().text.contains("2 of 3 orders, 1200 of 1200 USDT"));
 }
 
-fn may_stop(declared: &mut Declared) {
-    let key = |name: &str, role| DeclaredKey { name: name.into(), print: KeyPrint::of(name), role };
-    declared.stopping = Some(Stopping {
-        mode: Mode::Ask,
-        means: Means::SubAccount,
-        keys: vec![key("bot", KeyRole::Bot), key("watch", KeyRole::Watch)],
-        hooks: Vec::new(),
-        quiet: Duration::from_secs(5),
-        freeze_unanswered: None,
-        transfer_to_master: false,
-    });
-}
-
 #[test]
 fn a_kill_ends_the_window_and_spares_its_orders_until_they_are_disowned() {
     let mut desk = claimed_with(may_stop);
@@ -422,4 +410,20 @@ fn disowned_orders_may_be_acted_on_as_a_strangers() {
     assert!(matches!(desk.reads[0].1, ReadRequest::Order { .. }), "{:?}", desk.reads);
     desk.answer(order.found(OrderStatus::New));
     assert!(desk.acts.iter().any(|(_, act)| matches!(act, Act::OpenOrders)), "{:?}", desk.acts);
+}
+
+/// A stranger's order takes the word *contained* back, and then the window is the thief's chance as in any kill.
+#[test]
+fn a_kill_that_goes_on_again_ends_the_window_too() {
+    let mut stage = Stage::with(may_stop);
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run(10_000);
+    assert_eq!(stage.word(), "contained");
+    assert_eq!(stage.command(manual("ETHUSDT BUY 1200USDT 3 30m"), Totp::Right { step: 7 }), Answer::Done);
+    assert!(stage.desk.kernel.status().claim.is_some());
+    let again = stage.desk.order(9, "again");
+    stage.desk.show(again.placed());
+    stage.desk.pass();
+    assert_eq!(stage.word(), "not contained");
+    assert!(stage.desk.kernel.status().claim.is_none());
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow};
+use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow};
 use countersign::kernel::command::{Command, Totp};
 use countersign::kernel::containment::Aim;
 use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};
@@ -92,6 +92,36 @@ fn a_log_in_during_the_kill_counts_and_survives_a_restart() {
     stage.run(20_000);
     assert_eq!(stage.word(), "contained; not all money was moved");
     assert!(!stage.venue.done.iter().any(|done| done.starts_with("moved")), "{:?}", stage.venue.done);
+}
+
+/// The doubt outlives the containment that saw its reason: another kill sends no money there either.
+#[test]
+fn what_a_kill_saw_of_the_masters_login_counts_for_the_next_one() {
+    let mut stage = stage();
+    stage.desk.acts.clear();
+    let rogue = KeyPrint::of("rogue");
+    let row = KeyRow {
+        key: rogue.clone(),
+        name: "backup".into(),
+        created_at: countersign::kernel::time::Time::EPOCH,
+        rights: KeyRights { trade: true, ..KeyRights::NONE },
+    };
+    let own =
+        |name: &str| KeyRow { key: KeyPrint::of(name), name: name.into(), rights: KeyRights::NONE, ..row.clone() };
+    let mut lists = 0;
+    let with_rogue = |act: &Act| match act {
+        Act::ListKeys => {
+            lists += 1;
+            (lists == 1).then(|| ActOutcome::Keys(vec![own("watch"), own("cancel"), own("bot"), row.clone()]))
+        }
+        Act::SetRights { key, .. } if *key == rogue => Some(ActOutcome::Done { proof: "".into() }),
+        _ => None,
+    };
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run_answering(20_000, with_rogue);
+    assert_eq!(stage.word(), "contained; not all money was moved", "{:#?}", stage.desk.kernel.progress());
+    assert_eq!(kill(&mut stage), [""; 0], "a second kill");
+    assert_eq!(stage.word(), "contained; not all money was moved");
 }
 
 #[test]

@@ -134,10 +134,15 @@ impl Stage {
     }
 
     pub fn run(&mut self, ms: u64) {
+        self.run_answering(ms, |_| None);
+    }
+
+    /// Some acts end as `answer` says, the others as this venue has it.
+    pub fn run_answering(&mut self, ms: u64, mut answer: impl FnMut(&Act) -> Option<ActOutcome>) {
         let until = self.desk.now + Duration::from_millis(ms);
         while self.desk.now < until {
             while let Some((effect, act)) = self.desk.acts.pop_front() {
-                let outcome = self.venue.act(&act);
+                let outcome = answer(&act).unwrap_or_else(|| self.venue.act(&act));
                 self.desk.event(Event::Acted { effect, outcome });
             }
             self.desk.wait_ms(50);
@@ -167,6 +172,67 @@ fn a_kill_spares_the_bots_orders_and_stands_on_the_card() {
     stage.desk.show(cancelled);
     stage.run(20_000);
     check(&stage.desk, "order 2: matched B\n order 3: foreign\n cancel 3: matched\n foreign_order orders=1");
+}
+
+/// A bot that cannot be stopped keeps nobody from freezing later, and is tried on.
+#[test]
+fn a_freeze_is_taken_after_a_kill_whose_bot_was_never_stopped() {
+    let mut stage = Stage::with(|declared| {
+        may_stop(declared);
+        declared.stopping.as_mut().unwrap().hooks = vec!["unit".into()];
+    });
+    let mut stops = 0;
+    let mut fails = |act: &Act| {
+        let stop = matches!(act, Act::StopBot { .. });
+        stops += usize::from(stop);
+        stop.then(|| ActOutcome::Refused { code: 0, reason: "no such unit".into() })
+    };
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run_answering(10_000, &mut fails);
+    assert_eq!(stage.word(), "contained", "{:#?}", stage.desk.kernel.progress());
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run_answering(60_000, &mut fails);
+    assert_eq!(stage.word(), "frozen", "{:#?}", stage.desk.kernel.progress());
+    assert!(stops > 3, "{stops}");
+    let stopped = |act: &Act| matches!(act, Act::StopBot { .. }).then(|| ActOutcome::Done { proof: "inactive".into() });
+    stage.run_answering(120_000, stopped);
+    let progress = stage.desk.kernel.progress().unwrap();
+    assert!(progress.lines.iter().any(|line| line.text.contains("stopped by unit")), "{progress:#?}");
+}
+
+#[test]
+fn a_kill_after_a_freeze_has_its_own_asker_and_its_own_clocks() {
+    let mut stage = Stage::new();
+    let by = |stage: &mut Stage, by: &str, command, totp| {
+        let (ticket, way, why) = (Ticket(77), Some(Way::Host { uid: 0 }), Some("it is over".into()));
+        stage.desk.event(Event::Command { ticket, by: by.into(), way, why, incident: None, command, totp });
+        assert_eq!(stage.desk.answers.pop(), Some(Answer::Done));
+    };
+    by(&mut stage, "bob", Command::Freeze, Totp::Absent);
+    stage.run(5_000);
+    by(&mut stage, "alice", Command::Resume, Totp::Right { step: 7 });
+    stage.run(180_000);
+    by(&mut stage, "carol", Command::Kill, Totp::Absent);
+    stage.run(10_000);
+    let progress = stage.desk.kernel.progress().unwrap();
+    assert_eq!((&*progress.word, &*progress.asked_by), ("contained", "carol"));
+    for ms in [progress.blocked_ms, progress.orders_gone_ms, progress.ended_ms] {
+        assert!(ms.is_some_and(|ms| (0..10_000).contains(&ms)), "{progress:#?}");
+    }
+}
+
+/// A wrong sub-account would show in an emergency only.
+#[test]
+fn a_list_that_is_refused_is_told_before_it_is_needed() {
+    let mut stage = Stage::new();
+    let refused = |act: &Act| {
+        (*act == Act::ListKeys).then(|| ActOutcome::Refused { code: -9000, reason: "Unsupported operation".into() })
+    };
+    stage.run_answering(1_000, refused);
+    let told = stage.desk.incident("keys_unlisted");
+    assert_eq!((told.priority, told.state), (Priority::Critical, IncidentState::Open));
+    stage.run(3_700_000);
+    assert_eq!(stage.desk.incident("keys_unlisted").state, IncidentState::Ended);
 }
 
 /// Whether an order is spared is a matter of who announced it, and not of its type.

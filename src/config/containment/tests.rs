@@ -122,6 +122,16 @@ fn a_chat_that_nobody_may_pair_is_refused() {
 }
 
 #[test]
+fn a_bots_user_is_no_operator() {
+    let sample = include_str!("../../../README.md").split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let person = "[operators]\n[[operators.person]]\nname = \"alice\"\nuid = 1002\n";
+    let text = sample.replace("[operators]\n", person);
+    assert!(Config::parse(&text, Path::new(".")).is_ok());
+    let told = Config::parse(&text.replace("# uids = [1001]", "uids = [1002]"), Path::new(".")).unwrap_err();
+    assert!(told.starts_with("person alice commands as a user that may speak for a bot\nhint: "), "{told}");
+}
+
+#[test]
 fn money_is_moved_where_it_is_asked_for_and_can_be() {
     let with = |text: String| parse(&text);
     let on = |text: &str| format!("transfer_to_master = true\n{text}");

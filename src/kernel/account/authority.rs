@@ -253,7 +253,8 @@ impl Kernel {
             let whose = if *same.person == *person { "another person must" } else { "you can" };
             return Err(format!("{} asked for that already: {whose} approve request {number}", same.by));
         }
-        if requests.len() >= REQUESTS_MAX {
+        // For a kill, of which one at a time can wait, there is always room.
+        if requests.len() >= REQUESTS_MAX && *command != Command::Kill {
             return Err(format!("{REQUESTS_MAX} requests wait already: approve or decline one of them first"));
         }
         Ok(())
@@ -318,7 +319,13 @@ impl Kernel {
     /// Any person may, whoever asked: it narrows.
     fn decline(&mut self, number: u32, person: Option<&str>, by: &str) -> Result<Answer, String> {
         let request = self.state.trust.requests.get(&number).cloned().ok_or(NO_REQUEST)?;
-        person.ok_or(NO_PERSON)?;
+        let person = person.ok_or(NO_PERSON)?;
+        let stops = matches!(request.command, Command::Kill | Command::DeleteKey { .. });
+        if stops && *person != *request.person {
+            return Err(
+                "only whoever asked may decline what stops a theft; it expires if nobody approves it".to_owned()
+            );
+        }
         self.drop_request(number);
         self.end_request(number, &request, &format!("was declined by {by}"));
         Ok(Answer::Done)

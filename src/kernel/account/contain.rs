@@ -11,6 +11,7 @@ use crate::kernel::account::rehearsal::Rehearsal;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
+use crate::kernel::card::quoted;
 use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
 use crate::kernel::event::{Effect, EffectId};
 use crate::kernel::flatten::Flatten;
@@ -36,6 +37,9 @@ const NOT_LISTED: &[&str] = &[
 
 /// Keys of the list that nobody declared, remembered so that they can be allowed; the venue has fewer.
 const UNDECLARED_MAX: usize = 100;
+
+/// The scope of the incident that says that the list is refused.
+const UNLISTED: &str = "unlisted";
 
 const HEADLINE: &str = "The account is being contained";
 const AFTER_A_KILL: &[&str] = &[
@@ -191,7 +195,7 @@ impl Kernel {
             (Some(known), _) if known.is_running() && known.aim == aim => {
                 return Err(format!("that is being done already: {}", known.progress().word));
             }
-            (Some(known), Aim::Freeze) if known.aim == Aim::Kill && known.is_over().is_none() => {
+            (Some(known), Aim::Freeze) if known.aim == Aim::Kill && known.is_running() => {
                 return Err(format!("the account is being killed, which is more: {}", known.progress().word));
             }
             (Some(known), _) if known.aim != Aim::Kill && known.is_of(&stopping) => {
@@ -201,6 +205,9 @@ impl Kernel {
                 let mut containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
                 containment.allow(now, self.allowed_keys());
                 self.state.stop.doubt_master(now, &mut containment);
+                if let Some(before) = self.state.stop.containment.take() {
+                    containment.inherit(*before);
+                }
                 self.state.stop.containment = Some(Box::new(containment));
                 self.state.stop.incident = None;
             }
@@ -209,15 +216,16 @@ impl Kernel {
         self.state.timers.retain(|(_, timer)| !matches!(timer, Timer::Unanswered(_)));
         self.give_way();
         self.place_containment(incident);
-        if aim == Aim::Kill {
-            // Whoever uses it now is more likely the thief. That none is open is fine.
-            drop(self.end_claim("the account is being killed"));
-        }
         Ok(())
     }
 
     pub(super) fn is_containing(&self) -> bool {
         self.state.stop.containment.as_ref().is_some_and(|containment| containment.is_running())
+    }
+
+    fn is_killing(&self) -> bool {
+        let killing = |containment: &Containment| containment.aim == Aim::Kill && containment.is_running();
+        self.state.stop.containment.as_deref().is_some_and(killing)
     }
 
     pub(super) fn delete_key(&mut self, key: &KeyPrint, by: &str) -> Result<(), String> {
@@ -326,15 +334,40 @@ impl Kernel {
         self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, NOT_LISTED);
     }
 
+    /// A definite refusal of the list: no kill would reach the keys.
+    fn tell_unlisted(&mut self, code: i64, reason: &str) {
+        let headline = "The exchange does not list the sub-account's keys: a kill would not reach them";
+        let line = format!("refused ({code}): {}", quoted(reason));
+        self.built_in("keys_unlisted", Cause::Credential, UNLISTED, Priority::Critical, headline, line, NOT_LISTED);
+    }
+
     pub(super) fn acted(&mut self, effect: EffectId, outcome: &ActOutcome) {
         let now = self.now();
         if self.state.stop.list_look.take_if(|look| *look == effect).is_some() {
-            // What could not be read is asked again in an hour; the check of the admin key says that it failed.
-            if let ActOutcome::Keys(rows) = outcome
-                && !self.is_containing()
-                && !self.is_rehearsing()
-            {
-                self.compare_keys(rows);
+            // What could not be read is asked again in an hour.
+            if self.is_containing() || self.is_rehearsing() {
+                return;
+            }
+            match outcome {
+                ActOutcome::Keys(rows) => {
+                    self.state.book.end(
+                        now,
+                        Cause::Credential,
+                        UNLISTED,
+                        "the exchange lists the keys again".to_owned(),
+                    );
+                    self.compare_keys(rows);
+                }
+                ActOutcome::Refused { code, reason } => self.tell_unlisted(*code, reason),
+                ActOutcome::Probed(_)
+                | ActOutcome::Orders(_)
+                | ActOutcome::Balances(_)
+                | ActOutcome::Quote(_)
+                | ActOutcome::Sold { .. }
+                | ActOutcome::NotFound
+                | ActOutcome::Done { .. }
+                | ActOutcome::Held { .. }
+                | ActOutcome::Unknown { .. } => {}
             }
             return;
         }
@@ -359,7 +392,10 @@ impl Kernel {
             }
         }
         if let Some(containment) = &mut self.state.stop.containment {
+            let doubted = containment.master_doubt().is_some();
             containment.handle_outcome(now, effect, outcome, &shown);
+            let doubt = containment.master_doubt().filter(|_| !doubted).map(str::to_owned);
+            doubt.into_iter().for_each(|what| self.signs_of_master(now, &what));
         }
     }
 
@@ -405,6 +441,10 @@ impl Kernel {
         let over = self.state.stop.containment.as_ref().map(|containment| containment.is_over());
         if over.is_none_or(|over| over.is_some() && over == self.state.stop.told_over) {
             return;
+        }
+        if self.is_killing() {
+            // Whoever uses it now is more likely the thief. That none is open is fine.
+            drop(self.end_claim("the account is being killed"));
         }
         // A copy, so that a fault in here loses no containment.
         let Some(mut containment) = self.state.stop.containment.clone() else { return };

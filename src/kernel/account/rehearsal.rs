@@ -97,7 +97,8 @@ impl Kernel {
         let Some(stopping) = self.declared.stopping.clone() else { return };
         let asked = Asked { aim: Aim::Drill, by: by.into(), incident: Some(incident) };
         // Looked at anew, whatever an earlier look saw: a drill shows the whole way.
-        let kill = Containment::new(self.now(), asked, &stopping, &BTreeMap::new());
+        let mut kill = Containment::new(self.now(), asked, &stopping, &BTreeMap::new());
+        kill.allow(self.now(), self.allowed_keys());
         self.state.stop.rehearsal.kill = Some(Box::new(kill));
         self.state.stop.rehearsal.incident = Some(incident);
     }
@@ -107,7 +108,9 @@ impl Kernel {
         let now = self.now();
         let stop = &mut self.state.stop;
         let Some(kill) = stop.rehearsal.kill.as_mut().filter(|kill| kill.asked(effect).is_some()) else { return false };
+        let doubted = kill.master_doubt().is_some();
         kill.handle_outcome(now, effect, outcome, &BTreeMap::new());
+        let doubt = kill.master_doubt().filter(|_| !doubted).map(str::to_owned);
         if let Some((key, at)) = kill.drilled_alive() {
             // A later probe of the dead key counts in a real containment as well.
             stop.alive.insert(key.clone(), at);
@@ -115,6 +118,7 @@ impl Kernel {
         if let Some(key) = kill.drilled_away() {
             stop.rehearsal.spent = Some(key.clone());
         }
+        doubt.into_iter().for_each(|what| self.signs_of_master(now, &what));
         self.show_rehearsal();
         true
     }

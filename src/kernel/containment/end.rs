@@ -23,7 +23,7 @@ impl Containment {
             Some((at, _)) if now.since(at) > REOPENS_WITHIN => return,
             Some(_) => {
                 self.ended = None;
-                let withheld = self.master_doubt.clone();
+                let withheld = self.withheld();
                 self.with_sweep(|sweep, _| sweep.again(withheld));
                 self.say(now, format!("not contained any more: {what}"));
             }

@@ -96,6 +96,9 @@ impl Containment {
         if self.aim == Aim::Drill {
             self.say(now, format!("key {name} is not declared: a drill leaves it alone"));
             self.keys.insert(row.key.clone(), KeyTask::new(&name, false, Goal::Keep, None));
+            if !self.allowed.contains(&row.key) {
+                self.doubt_master(now, &format!("key {name} is in the list, and nobody declared it"));
+            }
             return;
         }
         let allowed = self.allowed.contains(&row.key);

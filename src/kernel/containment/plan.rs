@@ -58,7 +58,8 @@ pub struct Progress {
 impl Containment {
     #[must_use]
     pub fn progress(&self) -> Progress {
-        let since = |at: Time| at.millis() - self.started_at.millis();
+        // What an earlier freeze had done already took no time.
+        let since = |at: Time| (at.millis() - self.started_at.millis()).max(0);
         let money_left = self.sweep.as_ref().is_some_and(|sweep| !sweep.is_whole());
         let word = match self.ended {
             None if self.aim == Aim::Freeze => "not frozen yet",
