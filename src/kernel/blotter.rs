@@ -92,6 +92,9 @@ pub enum Announced {
     Amend {
         symbol: Symbol,
         target: ClientId,
+        /// The venue's number, where the bot named the order by that. Amended unseen it may be shown under any id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<OrderId>,
         quantity: Dec,
         client_order_id: Option<ClientId>,
     },
@@ -137,7 +140,10 @@ impl Announced {
         match self {
             Self::Place { .. } => None,
             Self::Cancel { terms, .. } => Some((terms.symbol.clone(), terms.target.clone())),
-            Self::Amend { symbol, target, .. } => Some((symbol.clone(), Target::Client(target.clone()))),
+            Self::Amend { symbol, target, number, .. } => {
+                let by_client_id = || Target::Client(target.clone());
+                Some((symbol.clone(), number.map_or_else(by_client_id, Target::Order)))
+            }
         }
     }
 }
@@ -188,7 +194,8 @@ impl Blotter {
         })
     }
 
-    /// Cancels and amendments said to be about this target, from `since` to `until`.
+    /// Cancels and amendments said to be about this target, from `since` to `until`. What came later was said before if it
+    /// knows no later word of ours: it could not be handed in while nobody listened.
     pub fn about(
         &self,
         target: &(Symbol, Target),
@@ -198,8 +205,8 @@ impl Blotter {
         let from = (since, (Bot::new(""), 0, 0));
         let said = self.by_target.get(target).into_iter();
         said.flat_map(move |said| said.range(from.clone()..))
-            .take_while(move |(at, _)| *at <= until)
             .filter_map(|(_, key)| self.intents.get_key_value(key))
+            .filter(move |(_, intent)| intent.received_at.min(intent.nonce.unwrap_or(intent.received_at)) <= until)
     }
 
     /// Whether `more` intents can be filed; the oldest settled ones give way to them.

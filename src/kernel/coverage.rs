@@ -42,6 +42,9 @@ pub struct Coverage {
     /// The last moment that each live connection has shown something of.
     #[serde(default, with = "crate::kernel::pairs", skip_serializing_if = "BTreeMap::is_empty")]
     shown: BTreeMap<Connection, Time>,
+    /// How long after its event the last report came. What was made within this before a connection broke was on its way.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    behind: Duration,
 }
 
 /// What the loss of a connection shows.
@@ -95,11 +98,11 @@ impl Coverage {
         gap
     }
 
-    fn note_gap(&mut self, gap: (Time, Time)) {
+    fn note_gap(&mut self, (from, to): (Time, Time)) {
         if self.recent_gaps.len() == GAPS_MAX {
             self.recent_gaps.pop_front();
         }
-        self.recent_gaps.push_back(gap);
+        self.recent_gaps.push_back((from - self.behind, to));
         self.gaps += 1;
     }
 
@@ -146,6 +149,16 @@ impl Coverage {
         }
     }
 
+    /// A report of `event_at` has come, on the first of the connections that brought it.
+    pub fn note_behind(&mut self, now: Time, event_at: Time) {
+        self.behind = now.since(event_at).min(NOTICED_WITHIN);
+    }
+
+    /// By how much the stream is late at the moment.
+    pub const fn behind(&self) -> Duration {
+        self.behind
+    }
+
     /// The process starts again: whatever was connected is not. It was recording until then, but a connection may have been
     /// broken without its knowledge, one of them perhaps long before the other: each is believed until it last showed
     /// something, or until a break would have been noticed. Returns the stretches before the end that nothing covered.
@@ -164,7 +177,7 @@ impl Coverage {
     /// clock is not ours: the bounds are widened by a second.
     pub fn in_gap(&self, created_at: Time) -> bool {
         const CLOCKS: Duration = Duration::from_secs(1);
-        self.blind_since.is_some_and(|from| created_at >= from - CLOCKS)
+        self.blind_since.is_some_and(|from| created_at >= from - self.behind - CLOCKS)
             || self.recent_gaps.iter().any(|(from, to)| created_at >= *from - CLOCKS && created_at <= *to + CLOCKS)
     }
 }

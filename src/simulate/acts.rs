@@ -74,7 +74,7 @@ impl World {
         if changes && process.acts.under_way.values().any(|(other, _)| *other == act) {
             self.witness.fail(&format!("{act:?} was asked for while it was under way"));
         }
-        let place = self.witness.asks(self.now, &act);
+        let place = self.witness.asks(self.now, effect.cause, &act);
         let unanswered = self.script.emergency.as_ref().map_or(0, |emergency| emergency.unanswered_percent);
         let answered = unanswered == 0 || !self.chance(unanswered);
         if !answered {

@@ -288,6 +288,10 @@ fn is_of_one_kind(one: &Step, other: &Step) -> bool {
 
 fn may_repeat(before: &Asked, place: usize, all: &[Asked], again: &Asked) -> bool {
     let between = &all[place + 1..];
+    // An order that is cancelled twice is cancelled once.
+    if before.forgotten && matches!(before.step, Step::Cancel(_)) {
+        return true;
+    }
     let since = match &before.answer {
         Some((_, Reply::NotDone)) => return true,
         Some((at, _)) => *at,

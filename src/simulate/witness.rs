@@ -60,6 +60,10 @@ pub struct Asked {
     pub at: Time,
     pub step: Step,
     pub answer: Option<(Time, Reply)>,
+    /// The row of its cause.
+    pub row: u64,
+    /// It left before its cause was on disk, and the process died: nothing can know of it.
+    pub forgotten: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +154,7 @@ impl Witness {
     }
 
     /// Returns its place, by which the answer is noted.
-    pub fn asks(&mut self, at: Time, act: &Act) -> usize {
+    pub fn asks(&mut self, at: Time, row: u64, act: &Act) -> usize {
         let step = match act {
             Act::ListKeys => Step::ReadKeys,
             Act::OpenOrders => Step::ReadOrders,
@@ -162,7 +166,7 @@ impl Witness {
             // No owner here has money moved or sold, and the ledger would show it.
             Act::Transfer { .. } | Act::Sell { .. } => Step::Harmless,
         };
-        self.asked.push(Asked { at, step, answer: None });
+        self.asked.push(Asked { at, step, answer: None, row, forgotten: false });
         self.asked.len() - 1
     }
 
@@ -238,6 +242,8 @@ impl Witness {
             heard.retain(|(_, row)| *row <= last_row);
         }
         self.requests.retain(|announced| announced.row <= last_row);
+        // The rows of the next life are numbered from here.
+        self.asked.iter_mut().filter(|asked| asked.row > last_row).for_each(|asked| asked.forgotten = true);
     }
 
     /// Nothing that was acknowledged or told as journalled is lost over a restart.

@@ -89,6 +89,12 @@ fn an_order_that_ended_unseen_is_a_difference_and_one_nobody_knows_too() {
         desk.answer(ReadOutcome::Balances(Vec::new()));
         desk.wait_ms(3_000);
         desk.answer(outcome.map_or(ReadOutcome::NotFound, |status| order.found(status)));
+        if let Some(status) = outcome {
+            // It may have ended just now, and the read be faster than the stream.
+            check(&desk, "order 2: matched B");
+            desk.wait_ms(3_000);
+            desk.answer(order.found(status));
+        }
         check(&desk, "order 2: matched B\n rest_difference");
         assert_eq!(desk.kernel.state().blotter.open_orders().count(), 0);
     }
@@ -113,6 +119,46 @@ fn balances_that_move_while_they_are_read_agree() {
     desk.wait_ms(1_000);
     position(&mut desk, vec![balance("USDT", "40", "60")]);
     desk.wait_ms(2_000);
+    check(&desk, "");
+    assert!(desk.reads.is_empty());
+}
+
+/// The slower of two connections brings an older level after a newer one: the newer one is the stream's last word.
+#[test]
+fn a_level_that_was_overtaken_is_no_last_word() {
+    let mut desk = comparing();
+    let overtaken = desk.now;
+    desk.wait_ms(1);
+    position(&mut desk, vec![balance("USDT", "40", "0"), balance("BTC", "1", "0")]);
+    let (balances, event_at) = (vec![balance("USDT", "100", "0")], overtaken);
+    desk.report_on(1, Report::Position(AccountPosition { balances, event_at, updated_at: event_at }), Tags::NONE);
+    desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+    desk.answer(ReadOutcome::Balances(vec![balance("USDT", "100", "0"), balance("BTC", "2", "0")]));
+    desk.wait_ms(3_100);
+    desk.answer(ReadOutcome::Balances(vec![balance("USDT", "40", "0"), balance("BTC", "1", "0")]));
+    check(&desk, "");
+    assert!(desk.reads.is_empty());
+}
+
+/// A stream that is known to be late has that much longer to say what a read showed.
+#[test]
+fn a_late_stream_is_waited_for() {
+    let mut desk = comparing();
+    let late = Duration::from_millis(3_500);
+    let level = |desk: &mut Desk, free: &str, made_at| {
+        let balances = vec![balance("USDT", free, "0")];
+        let position = AccountPosition { balances, event_at: made_at, updated_at: made_at };
+        desk.report_on(1, Report::Position(position), Tags::NONE);
+    };
+    let made_at = desk.now - late;
+    level(&mut desk, "100", made_at);
+    let made_at = desk.now;
+    desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+    desk.answer(ReadOutcome::Balances(vec![balance("USDT", "90", "0")]));
+    desk.wait_ms(3_500);
+    assert!(desk.reads.is_empty(), "asked again before its time");
+    level(&mut desk, "90", made_at);
+    desk.wait_ms(3_000);
     check(&desk, "");
     assert!(desk.reads.is_empty());
 }

@@ -1,7 +1,7 @@
 //! Who cancelled or amended an order, and which ends the exchange made.
 
 use countersign::kernel::event::{Issuer, OrderRef, ReadOutcome, ReadRequest, TagCheck};
-use countersign::kernel::intent::{AmendTerms, CancelTerms, IntentBody, Refusal, SendOutcome, Target};
+use countersign::kernel::intent::{AmendTerms, CancelTerms, IntentBody, Refusal, ResultOf, SendOutcome, Target};
 use countersign::kernel::order::{ExecutionType, ExpiryReason, OrderId, OrderStatus, OrderType, Symbol, TimeInForce};
 use countersign::kernel::report::ExecutionReport;
 
@@ -230,6 +230,94 @@ fn an_order_that_is_read_smaller_waits_for_the_bots_word_on_its_amendment() {
     gap(&mut desk);
     desk.wait_ms(10_000);
     check(&desk, "order 2: divergent\n blind ended\n divergent_order orders=1 USDT=240");
+}
+
+fn amend_number(number: i64, quantity: &str) -> IntentBody {
+    IntentBody::Amend(AmendTerms {
+        symbol: Symbol::new("BTCUSDT"),
+        target: Target::Order(OrderId(number)),
+        client_order_id: None,
+        quantity: dec(quantity),
+    })
+}
+
+/// The bot's own order was placed and amended while nothing was seen: it bears an id that the exchange made up, and only its
+/// number tells the bot's word on it.
+#[test]
+fn what_was_amended_unseen_is_followed_by_its_number() {
+    let gap = || {
+        let mut desk = Desk::open();
+        let order = desk.order(2, "a");
+        desk.say(order.place());
+        desk.result(desk.last_seq(), SendOutcome::Accepted { order_id: Some(OrderId(2)) });
+        desk.lost(1);
+        desk.say(amend_number(2, "0.005"));
+        desk.live(2);
+        let shown = order.with(|order| (order.client_id, order.quantity) = (id("made up"), dec("0.005")));
+        desk.answer(ReadOutcome::OpenOrders(vec![shown.read(OrderStatus::New)]));
+        desk.answer(ReadOutcome::Balances(Vec::new()));
+        (desk, shown)
+    };
+    // The next amendment is shown before the order was read singly.
+    let (mut desk, shown) = gap();
+    desk.say(amend_number(2, "0.004"));
+    desk.show_on(2, shown.with(|order| order.quantity = dec("0.004")).replaced("0.004", "made up too"));
+    desk.answer_reads();
+    desk.pass();
+    check(&desk, "order 2: matched B\n amendment 2: matched\n blind ended");
+
+    // A thief's is told, as he has no bot to say so.
+    let (mut desk, shown) = gap();
+    desk.show_on(2, shown.with(|order| order.quantity = dec("0.004")).replaced("0.004", "thief"));
+    desk.pass();
+    assert!(desk.sum_up().contains("amendment 2: foreign"), "{}", desk.sum_up());
+
+    // Its end comes first, then the bot's word on all of it.
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.lost(1);
+    let outcome = SendOutcome::Accepted { order_id: Some(OrderId(2)) };
+    let bodies = [
+        IntentBody::Result(ResultOf { of: desk.last_seq(), outcome }),
+        amend_number(2, "0.005"),
+        cancel(Target::Order(OrderId(2)), Some("c")),
+    ];
+    let written = bodies.map(|body| desk.write(body));
+    desk.live(2);
+    desk.wait_ms(1);
+    desk.show_on(
+        2,
+        order.with(|order| (order.client_id, order.quantity) = (id("made up"), dec("0.005"))).canceled("c"),
+    );
+    written.into_iter().for_each(|record| drop(desk.deliver(record)));
+    desk.answer_reads();
+    desk.pass();
+    check(&desk, "order 2: matched B\n cancel 2: matched\n blind ended");
+}
+
+/// It was said in time, to a countersign that was not there: it comes when that is back, and knows no later word of ours.
+#[test]
+fn a_word_that_had_to_wait_until_we_were_back_counts() {
+    for knows_more in [false, true] {
+        let (mut desk, order) = with_order(|_| {});
+        desk.wait_ms(1);
+        desk.show(order.replaced("0.005", "made up"));
+        let written = desk.write(amend_number(2, "0.005"));
+        desk.restart();
+        desk.wait_ms(11_000);
+        desk.live(2);
+        if knows_more {
+            desk.say(IntentBody::Heartbeat { egress: None });
+            let again = desk.write(amend_number(2, "0.005"));
+            desk.deliver(again);
+        } else {
+            desk.deliver(written);
+        }
+        desk.pass();
+        let told = desk.sum_up().contains("amendment 2: foreign");
+        assert_eq!(told, knows_more, "{}", desk.sum_up());
+    }
 }
 
 #[test]

@@ -236,6 +236,30 @@ fn what_was_placed_in_a_gap_is_found_and_belongs_to_the_gap() {
     assert_eq!(lines.iter().filter(|line| line.text.starts_with("found after the gap")).count(), 2, "{lines:#?}");
 }
 
+/// The stream is late, and breaks: what it had not brought yet is lost with it, although a frame came a moment before.
+#[test]
+fn what_a_late_stream_had_not_brought_belongs_to_the_gap() {
+    for (late_ms, told) in [(3_000, "blind ended"), (0, "blind ended\n rest_difference")] {
+        let mut desk = Desk::open();
+        let lost = desk.order(3, "lost");
+        desk.say(lost.place());
+        desk.wait_ms(2_500);
+        let (mut last, tags) = desk.order(2, "last").placed();
+        desk.say(desk.order(2, "last").place());
+        last.event_at = desk.now - Duration::from_millis(late_ms);
+        desk.show((last, tags));
+        desk.lost(1);
+        desk.live(2);
+        desk.answer(ReadOutcome::OpenOrders(vec![desk.order(2, "last").read(OrderStatus::New)]));
+        desk.answer(ReadOutcome::Balances(Vec::new()));
+        desk.wait_ms(7_499);
+        assert!(desk.reads.is_empty(), "{:?}", desk.reads);
+        desk.wait_ms(1);
+        desk.answer(lost.found(OrderStatus::Filled));
+        check(&desk, &format!("order 2: matched B\n order 3: matched B\n {told}"));
+    }
+}
+
 #[test]
 fn what_is_read_while_blind_belongs_to_the_gap_too() {
     let mut desk = Desk::open();

@@ -21,7 +21,7 @@ use crate::kernel::rule::Cause;
 use crate::kernel::time::Time;
 use crate::kernel::verdict::{Placed, Verdict};
 
-/// What the stream has not brought by then, it has missed.
+/// What the stream has not brought by then, it has missed; longer by as much as it is known to be late.
 const LAG: Duration = Duration::from_secs(3);
 const FAILED_READ_AGAIN: Duration = Duration::from_secs(20);
 /// Levels of one asset kept while a comparison runs; beyond it the comparison of that asset proves nothing.
@@ -42,6 +42,9 @@ pub struct Audit {
     suspects: BTreeMap<OrderKey, Suspect>,
     /// What the stream said of each asset since the comparison began, newest last.
     levels: BTreeMap<Asset, Vec<(Dec, Dec)>>,
+    /// When the venue made the last of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    newest: BTreeMap<Asset, Time>,
     reading: Option<Vec<Balance>>,
     readings: u8,
     pub(super) pre_existing: Option<Box<str>>,
@@ -53,6 +56,9 @@ struct Suspect {
     shown_open: bool,
     /// How often looking closer failed.
     failed_looks: u8,
+    /// A closer look showed it ended, of which the stream had said nothing yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shown_ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +81,19 @@ impl Audit {
         self.ran
     }
 
-    fn take_level(&mut self, asset: &Asset, level: (Dec, Dec), running: bool) {
-        let levels = self.levels.entry(asset.clone()).or_default();
-        if !running {
-            levels.clear();
-        }
-        if levels.len() < LEVELS_MAX {
-            levels.push(level);
+    /// The slower of two connections may bring one later than the other its successor: that was no last word.
+    fn take_level(&mut self, balance: &Balance, at: Time, running: bool) {
+        let levels = self.levels.entry(balance.asset.clone()).or_default();
+        let newest = self.newest.entry(balance.asset.clone()).or_insert(at);
+        let overtaken = at < *newest;
+        *newest = at.max(*newest);
+        let level = (balance.free, balance.locked);
+        match (overtaken, running) {
+            (true, false) => {}
+            (true, true) if levels.len() < LEVELS_MAX => levels.insert(0, level),
+            (false, true) if levels.len() < LEVELS_MAX => levels.push(level),
+            (true | false, true) => {}
+            (false, false) => *levels = vec![level],
         }
     }
 }
@@ -211,9 +223,22 @@ impl Kernel {
     }
 
     pub(super) fn suspect(&mut self, key: OrderKey, shown_open: bool) {
-        let suspect = Suspect { shown_open, failed_looks: 0 };
+        let suspect = Suspect { shown_open, failed_looks: 0, shown_ended: false };
         self.state.audit.suspects.entry(key.clone()).or_insert(suspect).shown_open = shown_open;
-        self.set_timer(LAG, Timer::Recheck(key));
+        self.set_timer(self.stream_has(), Timer::Recheck(key));
+    }
+
+    /// A read shows the end of an order of which the stream has said nothing yet.
+    pub(super) fn suspect_ended(&mut self, key: OrderKey) {
+        self.suspect(key.clone(), false);
+        if let Some(suspect) = self.state.audit.suspects.get_mut(&key) {
+            suspect.shown_ended = true;
+        }
+    }
+
+    /// The time that the stream has to bring what a read has shown.
+    fn stream_has(&self) -> Duration {
+        LAG + self.state.coverage.behind()
     }
 
     /// The stream has had its time. What it explained meanwhile is no suspect any more; the rest is read singly.
@@ -230,9 +255,12 @@ impl Kernel {
     fn rechecked(&mut self, key: &OrderKey, outcome: ReadOutcome) {
         match outcome {
             ReadOutcome::Order(snapshot) => {
+                let open = self.state.blotter.orders.get(key).map(|order| order.open);
+                if open == Some(true) && snapshot.status.is_terminal() && self.may_be_ahead(key, &snapshot) {
+                    return;
+                }
                 let suspect = self.state.audit.suspects.remove(key);
                 // The stream may have said so while the read was under way, which is older then.
-                let open = self.state.blotter.orders.get(key).map(|order| order.open);
                 if open.is_none() || open != suspect.map(|suspect| suspect.shown_open) {
                     self.stream_missed(&snapshot);
                 }
@@ -255,10 +283,21 @@ impl Kernel {
         self.finish_audit();
     }
 
+    /// An order may end just before it is read, and the read be faster than the stream: it has its time once more.
+    fn may_be_ahead(&mut self, key: &OrderKey, snapshot: &OrderSnapshot) -> bool {
+        let after_gap = self.is_after_gap(snapshot.created_at);
+        let Some(suspect) = self.state.audit.suspects.get_mut(key) else { return false };
+        if after_gap || std::mem::replace(&mut suspect.shown_ended, true) {
+            return false;
+        }
+        self.set_timer(self.stream_has(), Timer::Recheck(key.clone()));
+        true
+    }
+
     pub(super) fn position(&mut self, position: &AccountPosition) {
         let running = self.state.audit.running.balances;
         for balance in &position.balances {
-            self.state.audit.take_level(&balance.asset, (balance.free, balance.locked), running);
+            self.state.audit.take_level(balance, position.updated_at, running);
         }
     }
 
@@ -290,9 +329,9 @@ impl Kernel {
         audit.readings = audit.readings.saturating_add(1);
         match (differing.is_empty(), audit.readings) {
             (true, _) => {}
-            (false, 1) => return self.set_timer(LAG, Timer::RecheckBalances),
+            (false, 1) => return self.set_timer(self.stream_has(), Timer::RecheckBalances),
             (false, 2) => return self.ask(ReadRequest::Balances, Purpose::AuditBalances),
-            (false, 3) => return self.set_timer(LAG, Timer::RecheckBalances),
+            (false, 3) => return self.set_timer(self.stream_has(), Timer::RecheckBalances),
             (false, _) => self.adopt_balances(differing),
         }
         self.state.audit.running.balances = false;
@@ -321,12 +360,16 @@ impl Kernel {
     pub(super) fn difference(&mut self, line: &str, created_at: Time) {
         self.state.audit.differences += 1;
         let now = self.now();
-        if self.state.audit.after_gap || self.state.coverage.in_gap(created_at) {
+        if self.is_after_gap(created_at) {
             let line = format!("found after the gap: {line}");
             return self.state.book.note(now, Cause::Blind, "", line);
         }
         self.state.audit.running.failed = true;
         self.unexplained("rest_difference", "The exchange's books and its stream differ", line.to_owned());
+    }
+
+    fn is_after_gap(&self, created_at: Time) -> bool {
+        self.state.audit.after_gap || self.state.coverage.in_gap(created_at)
     }
 
     fn finish_audit(&mut self) {

@@ -156,7 +156,11 @@ impl Kernel {
                 let line = format!("{key}: the copy on connection {} differs: {raw}", connection.0);
                 self.unexplained("conflicting_copies", headline, line);
             }
-            Copy::First => self.expect_copies(&key, connection, event_at(&report)),
+            Copy::First => {
+                let event_at = event_at(&report);
+                self.state.coverage.note_behind(self.now(), event_at);
+                self.expect_copies(&key, connection, event_at);
+            }
         }
         self.state.counts.reports += 1;
         match report {

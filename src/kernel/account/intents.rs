@@ -13,7 +13,7 @@ use crate::kernel::intent::{
     SendOutcome, Target,
 };
 use crate::kernel::limits::Size;
-use crate::kernel::order::{Bot, ClientId, Symbol};
+use crate::kernel::order::{Bot, ClientId, OrderId, Symbol};
 use crate::kernel::rule::Cause;
 use crate::kernel::time::Time;
 
@@ -190,20 +190,20 @@ impl Kernel {
     }
 
     fn amend(&self, seq: u64, terms: &AmendTerms) -> Result<Announced, Refusal> {
-        let target = match &terms.target {
-            Target::Client(id) => Some(id.clone()),
+        let (target, number) = match &terms.target {
+            Target::Client(id) => (Some(id.clone()), None),
             Target::Order(id) => {
                 let key = (terms.symbol.clone(), *id);
                 let shown = self.state.blotter.orders.get(&key).map(|order| order.placed.client_order_id.clone());
                 // Not shown yet: the bot may have said that the venue took it under this number.
                 let accepted = || self.state.blotter.accepted_placement(&key)?.1.announced.own_id().cloned();
-                shown.or_else(accepted)
+                (shown.or_else(accepted), Some(*id))
             }
-            Target::All => None,
+            Target::All => (None, None),
         };
         let target = target.ok_or(Refusal::UnknownIntent { of: seq })?;
         if let Some((_, Intent { announced: Announced::Place { terms: said, amended }, .. })) =
-            self.placed_as(&terms.symbol, &target)
+            self.placed_as(&terms.symbol, &target, number)
         {
             let smaller = said.quantity.is_none_or(|quantity| terms.quantity < quantity);
             if !smaller || !terms.quantity.is_positive() {
@@ -217,23 +217,25 @@ impl Kernel {
         Ok(Announced::Amend {
             symbol: terms.symbol.clone(),
             target,
+            number,
             quantity: terms.quantity,
             client_order_id: terms.client_order_id.clone(),
         })
     }
 
     /// The announced order that an amendment is about. After an earlier amendment it goes by another id.
-    fn placed_as(&self, symbol: &Symbol, target: &ClientId) -> Option<(&IntentKey, &Intent)> {
+    fn placed_as(&self, symbol: &Symbol, target: &ClientId, number: Option<OrderId>) -> Option<(&IntentKey, &Intent)> {
         let blotter = &self.state.blotter;
         blotter.placement(target).or_else(|| {
-            let order = blotter.orders.get(blotter.order_of_client_id(symbol, target)?)?;
-            blotter.placement(&order.placed.client_order_id)
+            let numbered = number.map(|number| (symbol.clone(), number));
+            let key = numbered.as_ref().or_else(|| blotter.order_of_client_id(symbol, target))?;
+            self.placement_of(key, blotter.orders.get(key)?)
         })
     }
 
     fn register(&mut self, key: IntentKey, announced: Announced, nonce: Option<Time>) {
-        if let Announced::Amend { symbol, target, quantity, .. } = &announced
-            && let Some(placed) = self.placed_as(symbol, target).map(|(key, _)| key.clone())
+        if let Announced::Amend { symbol, target, number, quantity, .. } = &announced
+            && let Some(placed) = self.placed_as(symbol, target, *number).map(|(key, _)| key.clone())
             && let Some(intent) = self.state.blotter.intents.get_mut(&placed)
             && let Announced::Place { terms, amended } = &mut intent.announced
         {

@@ -118,9 +118,9 @@ impl Kernel {
                     Some(_) | None => self.mark_intent_seen(key),
                 }
             }
-            ReadOutcome::Order(snapshot) if is_cancel && intent.missing_reads > 0 => {
-                // It was open a moment ago: the stream has its time to show the end.
-                self.suspect((snapshot.symbol.clone(), snapshot.order_id), false);
+            ReadOutcome::Order(snapshot) if is_cancel => {
+                // It may have ended a moment ago: the stream has its time to show that.
+                self.suspect_ended((snapshot.symbol.clone(), snapshot.order_id));
                 self.set_timer(LAG, Timer::Mirror(key.clone()));
             }
             ReadOutcome::Order(mut snapshot) => {
@@ -129,11 +129,7 @@ impl Kernel {
                     snapshot.client_order_id = terms.client_order_id.clone();
                 }
                 self.stream_missed(&snapshot);
-                // Of a cancel-all the next target may still be open.
-                match self.state.blotter.intents.get(key) {
-                    Some(intent) if is_cancel && !self.is_met(intent) => self.mirror(key),
-                    Some(_) | None => self.mark_intent_seen(key),
-                }
+                self.mark_intent_seen(key);
             }
             ReadOutcome::NotFound => self.not_there(key),
             ReadOutcome::Unknown { reason } => self.could_not_look(key, &reason),

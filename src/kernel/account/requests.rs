@@ -321,10 +321,10 @@ impl Kernel {
             Announced::Cancel { terms, .. } => {
                 request.kind == Kind::Cancel && self.targets(terms, intent.received_at, key, order)
             }
-            Announced::Amend { symbol, target, quantity, .. } => {
+            Announced::Amend { symbol, target, number, quantity, .. } => {
                 request.kind == Kind::Amendment
                     && *symbol == key.0
-                    && order.ids().any(|id| id == target)
+                    && (*number == Some(key.1) || order.ids().any(|id| id == target))
                     && *quantity == request.quantity
             }
             Announced::Place { .. } => false,
