@@ -22,8 +22,8 @@ pub fn status(status: &Status) -> String {
     let mut text = format!("{} · {sight} · {} connections\n", status.account, status.connections);
     for bot in &status.bots {
         let state = match (bot.connected, bot.silent) {
-            (false, _) => "has announced nothing yet",
-            (true, true) => "SILENT",
+            (_, true) => "SILENT",
+            (false, false) => "has announced nothing yet",
             (true, false) => "speaks",
         };
         let heard = bot.heard_at.map(|at| format!(", last heard {at} UTC")).unwrap_or_default();

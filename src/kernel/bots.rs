@@ -70,9 +70,9 @@ impl Bots {
     }
 
     /// Every bot that speaks has said all it had to say until then; `None` while no bot speaks, or one of them never
-    /// handed a nonce back.
+    /// handed a nonce back. One that beats speaks, although it has announced nothing yet: it may be about to.
     pub fn passed(&self) -> Option<Time> {
-        let speaking = self.iter().map(|(_, bot)| bot).filter(|bot| bot.connected && !bot.silent);
+        let speaking = self.iter().map(|(_, bot)| bot).filter(|bot| bot.heard_at.is_some() && !bot.silent);
         speaking.map(|bot| bot.watermark).min().flatten()
     }
 
@@ -104,7 +104,6 @@ impl BotState {
             self.missing = self.missing.saturating_sub(1);
         }
         self.last_seq = record.seq;
-        self.heard_at = Some(now);
         self.watermark = self.watermark.max(record.nonce.filter(|nonce| *nonce <= now));
         self.watermark
     }

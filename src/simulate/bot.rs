@@ -319,10 +319,8 @@ impl World {
             return;
         }
         let every = it.plan.beat_every;
-        if it.seq > 0 {
-            let beat = it.record(self.now, &json!({ "kind": "heartbeat" }), it.seq, it.nonce.as_ref());
-            self.transmit(bot, beat);
-        }
+        let beat = it.record(self.now, &json!({ "kind": "heartbeat" }), it.seq, it.nonce.as_ref());
+        self.transmit(bot, beat);
         self.bot_at(self.now + every, bot, BotTurn::Beat { line });
     }
 

@@ -227,7 +227,7 @@ impl<'a> Oracle<'a> {
             Says::KeysDiffer if self.ledger.keys.iter().any(|key| key.at <= by) => Ok(()),
             Says::KeysDiffer => Err("no key was touched".to_owned()),
             Says::UnseenOrder { id } if self.ledger.knows_id(id, by) => Err("the exchange knows it".to_owned()),
-            Says::UnseenCancel { target } => self.explain_unseen_cancel(target, by),
+            Says::UnseenCancel { symbol, target } => self.explain_unseen_cancel(symbol, target, by),
             Says::UnseenOrder { .. } | Says::ClearedRequest | Says::Remark => Ok(()),
             Says::CopiesDiffer => Err("no two copies ever differ".to_owned()),
             Says::BotSilent => Err("no bot was ever silent for so long".to_owned()),
@@ -289,8 +289,10 @@ impl<'a> Oracle<'a> {
         self.witness.mishaps.iter().any(lost)
     }
 
-    fn explain_unseen_cancel(&self, target: &str, by: Time) -> Result<(), String> {
-        let is_target = |(key, entry): &(&Key, &Entry)| key.1.to_string() == target || entry.client_id == target;
+    fn explain_unseen_cancel(&self, symbol: &str, target: &str, by: Time) -> Result<(), String> {
+        let is_target = |(key, entry): &(&Key, &Entry)| {
+            key.0 == symbol && (key.1.to_string() == target || entry.client_id == target)
+        };
         let found = self.ledger.orders.iter().find(is_target);
         // What was done while it was looked up was done too late for that look.
         let looked = Duration::from_millis(u64::from(self.script.weather.request.1)) + self.frames_within() + LEAVING;

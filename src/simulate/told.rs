@@ -38,6 +38,7 @@ pub enum Says {
     },
     /// An announced cancel that did not happen; the number or id of its target.
     UnseenCancel {
+        symbol: String,
         target: String,
     },
     Unproven,
@@ -95,7 +96,8 @@ fn unseen(text: &str) -> Option<Says> {
     }
     let rest = text.strip_prefix("cancel of ")?;
     let rest = rest.strip_prefix("order with id ").or_else(|| rest.strip_prefix("order ")).unwrap_or(rest);
-    Some(Says::UnseenCancel { target: rest.split(' ').next()?.to_owned() })
+    let (target, rest) = rest.split_once(" of ")?;
+    Some(Says::UnseenCancel { symbol: rest.split(':').next()?.to_owned(), target: target.to_owned() })
 }
 
 fn sentence(text: &str) -> Says {
@@ -172,7 +174,7 @@ mod tests {
             ),
             (
                 "cancel of order with id me-1 of BTCUSDT: announced by bot-0 (seq 5), did not happen",
-                Says::UnseenCancel { target: "me-1".to_owned() },
+                Says::UnseenCancel { symbol: "BTCUSDT".to_owned(), target: "me-1".to_owned() },
             ),
             ("something new", Says::Else),
         ] {

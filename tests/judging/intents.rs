@@ -214,6 +214,46 @@ fn a_bot_that_is_no_longer_declared_says_nothing_and_is_not_waited_for() {
     assert!(desk.sum_up().contains("order 2: foreign\n"), "{}", desk.sum_up());
 }
 
+/// Another bot speaks already; this one has announced nothing, and beats. Its first order may be shown before its word comes.
+#[test]
+fn a_bot_that_beats_is_waited_for_before_its_first_word() {
+    let story = |beats: bool| {
+        let mut desk = Desk::open();
+        if beats {
+            desk.say_as("grid", IntentBody::Heartbeat { egress: None });
+        }
+        desk.wait_ms(100);
+        let first = desk.order(2, "first of grid");
+        let word = desk.write_as("grid", first.place());
+        desk.wait_ms(1);
+        desk.show(first.placed());
+        desk.pass();
+        (desk, word)
+    };
+    let (mut desk, word) = story(true);
+    check(&desk, "order 2: pending");
+    desk.deliver(word);
+    assert!(desk.sum_up().starts_with("order 2: matched"), "{}", desk.sum_up());
+    assert!(desk.told.iter().all(|notice| &*notice.rule != "foreign_order"), "{:#?}", desk.told);
+
+    // One that was never heard may not be there at all: nobody waits for it.
+    let (desk, _) = story(false);
+    check(&desk, "order 2: foreign\n foreign_order orders=1 USDT=600");
+
+    // One that beat and fell silent is said to be, and waited for no more.
+    let mut desk = Desk::open();
+    desk.say_as("grid", IntentBody::Heartbeat { egress: None });
+    for _ in 0..31 {
+        desk.wait_ms(1_000);
+        desk.say(IntentBody::Heartbeat { egress: None });
+    }
+    check(&desk, "bot_silent");
+    desk.wait_ms(1);
+    desk.show(desk.order(2, "thief").placed());
+    desk.pass();
+    assert!(desk.sum_up().contains("order 2: foreign"), "{}", desk.sum_up());
+}
+
 #[test]
 fn a_result_must_name_a_record_that_is_known() {
     let mut desk = Desk::open();

@@ -141,10 +141,10 @@ impl Fields {
         }
     }
 
-    pub fn sequence(&mut self, name: &str) -> Result<Option<u64>, WireError> {
+    pub fn sequence(&mut self, name: &str, least: u64) -> Result<Option<u64>, WireError> {
         match self.integer(name)?.map(u64::try_from) {
             None => Ok(None),
-            Some(Ok(number)) if number > 0 => Ok(Some(number)),
+            Some(Ok(number)) if number >= least => Ok(Some(number)),
             Some(_) => Err(self.bad(name, "is not a sequence", "sequences count up from 1")),
         }
     }

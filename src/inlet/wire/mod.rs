@@ -92,7 +92,9 @@ fn read_fields(mut fields: Fields, keys: &TagKeys, now: Time) -> Result<Said, Wi
         fields.finish("kind hello")?;
         return Ok(Said::Hello { account, bot });
     }
-    let seq = fields.sequence("seq")?.ok_or_else(|| fields.missing("seq"))?;
+    // A heartbeat names the last record, and there may be none yet.
+    let least = u64::from(&*kind != "heartbeat");
+    let seq = fields.sequence("seq", least)?.ok_or_else(|| fields.missing("seq"))?;
     let at = fields.time("at")?;
     let desk = Desk { keys, now, at, bot: &bot, seq, prefix: id_prefix(&mut fields, keys)? };
     let record = IntentRecord {
@@ -100,7 +102,7 @@ fn read_fields(mut fields: Fields, keys: &TagKeys, now: Time) -> Result<Said, Wi
         seq,
         at,
         nonce: nonce(&mut fields)?,
-        supersedes: fields.sequence("supersedes")?,
+        supersedes: fields.sequence("supersedes", 1)?,
         strategy: fields.name("strategy")?,
         owner: fields.name("owner")?,
         body: body(&mut fields, &kind, &desk)?,
@@ -277,7 +279,7 @@ fn list(fields: &mut Fields, desk: &Desk<'_>) -> Result<ListTerms, WireError> {
 }
 
 fn result(fields: &mut Fields) -> Result<ResultOf, WireError> {
-    let of = fields.sequence("of")?.ok_or_else(|| fields.missing("of"))?;
+    let of = fields.sequence("of", 1)?.ok_or_else(|| fields.missing("of"))?;
     let outcome = fields.name("outcome")?.ok_or_else(|| fields.missing("outcome"))?;
     let outcome = match &*outcome {
         "accepted" => SendOutcome::Accepted { order_id: fields.order_id("order_id")? },

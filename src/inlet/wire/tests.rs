@@ -127,6 +127,7 @@ fn every_kind_is_read() {
         ("result", json!({ "of": 41, "outcome": "not_sent" })),
         ("result", json!({ "of": 41, "outcome": "unknown" })),
         ("heartbeat", json!({})),
+        ("heartbeat", json!({ "seq": 0 })),
         ("heartbeat", json!({ "egress": "203.0.113.7", "nonce": "1" })),
     ] {
         let record = record(kind, more);

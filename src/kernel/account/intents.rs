@@ -41,7 +41,7 @@ impl Kernel {
             Turn::Refused(refusal) => return self.reply(ticket, record.seq, 0, Err(refusal)),
         };
         let nonce = bot.hear(self.state.now.at, &record, missing);
-        self.not_silent(&record.bot);
+        self.heard(&record.bot);
         self.state.counts.intents += 1;
         let answer = self.take_body(&record, nonce);
         if answer.is_ok() && !matches!(record.body, IntentBody::Result(_)) {
@@ -55,11 +55,10 @@ impl Kernel {
     }
 
     fn connect(&mut self, name: &Bot) {
-        let (now, after) = (self.now(), self.declared.waits.silent_after);
+        let now = self.now();
         if let Some(bot) = self.state.bots.state_mut(name)
             && !std::mem::replace(&mut bot.connected, true)
         {
-            self.set_timer(after, Timer::Silence(name.clone()));
             let line = format!("{name} has announced its first intent");
             self.state.book.end(now, Cause::Unconnected, "", line);
         }
@@ -70,22 +69,25 @@ impl Kernel {
     fn heartbeat(&mut self, ticket: Ticket, record: &IntentRecord, egress: Option<std::net::IpAddr>) {
         let now = self.now();
         let Some(bot) = self.state.bots.state_mut(&record.bot) else { return };
-        bot.heard_at = Some(now);
         let missing = record.seq.saturating_sub(bot.last_seq);
         if missing == 0 {
             bot.watermark = bot.watermark.max(record.nonce.filter(|nonce| *nonce <= now));
         }
-        self.not_silent(&record.bot);
+        self.heard(&record.bot);
         self.egress(record, egress);
         self.rejudge_passed();
         self.reply(ticket, record.seq, missing, Ok(Registered { client_order_ids: Vec::new() }));
     }
 
-    fn not_silent(&mut self, name: &Bot) {
-        let now = self.now();
-        if let Some(bot) = self.state.bots.state_mut(name)
-            && std::mem::take(&mut bot.silent)
-        {
+    fn heard(&mut self, name: &Bot) {
+        let (now, after) = (self.now(), self.declared.waits.silent_after);
+        let Some(bot) = self.state.bots.state_mut(name) else { return };
+        let first = bot.heard_at.replace(now).is_none();
+        let was_silent = std::mem::take(&mut bot.silent);
+        if first {
+            self.set_timer(after, Timer::Silence(name.clone()));
+        }
+        if was_silent {
             self.state.book.end(now, Cause::BotSilent, name.as_str(), format!("{name} speaks again"));
         }
     }
@@ -337,7 +339,7 @@ impl Kernel {
     pub(super) fn restart_intents(&mut self) {
         let bots: Vec<Bot> = self.state.bots.iter().map(|(name, _)| name.clone()).collect();
         for name in bots {
-            if self.state.bots.state(&name).is_some_and(|bot| bot.connected) {
+            if self.state.bots.state(&name).is_some_and(|bot| bot.heard_at.is_some()) {
                 self.state.timers.retain(|(_, timer)| *timer != Timer::Silence(name.clone()));
                 let after = self.declared.waits.silent_after;
                 self.set_timer(after, Timer::Silence(name));

@@ -327,7 +327,8 @@ class Client:
         self._nonce = str(answers[0]["nonce"])
 
     def _converse(self, link: Link) -> None:
-        self._beat_at = time.monotonic() + self._heartbeat_every
+        # At once: from its first beat on the daemon waits for this bot's word before it calls an order a stranger's.
+        self._beat_at = time.monotonic()
         while not self._closing.is_set():
             self._send_what_waits(link)
             wait = 0.0 if self._queue and len(self._in_flight) < link.window else self._beat_at - time.monotonic()
@@ -344,7 +345,7 @@ class Client:
             with self._lock:
                 if self._queue:
                     record = self._queue.popleft()
-                elif time.monotonic() >= self._beat_at and not self._in_flight and self._seq > 0:
+                elif time.monotonic() >= self._beat_at and not self._in_flight:
                     beat = {"kind": "heartbeat"} if self._egress is None else {"kind": "heartbeat", "egress": self._egress}
                     record = _Record(beat, int(self._clock() * 1000), self._nonce)
                 else:
