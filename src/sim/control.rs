@@ -215,12 +215,7 @@ impl Exchange {
                 Ok(())
             }
             Fault::HalfOpen { target } => {
-                for connection in self.connections_hit(target) {
-                    if let Some(session) = self.sessions.get_mut(&connection) {
-                        session.frozen = true;
-                    }
-                    self.deliveries.push_back(Delivery { connection, push: Push::Freeze });
-                }
+                self.freeze_connections(target);
                 Ok(())
             }
             Fault::Close { target } => {
@@ -258,6 +253,16 @@ impl Exchange {
                 self.faults = Faults::default();
                 Ok(())
             }
+        }
+    }
+
+    /// They stay open, and nothing comes or goes on them any more.
+    fn freeze_connections(&mut self, target: Target) {
+        for connection in self.connections_hit(target) {
+            if let Some(session) = self.sessions.get_mut(&connection) {
+                session.frozen = true;
+            }
+            self.deliveries.push_back(Delivery { connection, push: Push::Freeze });
         }
     }
 

@@ -98,14 +98,7 @@ impl World {
                 let ask = with_id(self.hidden(symbol), &id);
                 self.later(0, ask);
             }
-            Theft::CancelsThenSells => {
-                let open = self.bot_orders("/api/v3/openOrders", symbol, |_| true);
-                for (number, order) in (0..).zip(open.iter().take(3)) {
-                    self.later(number, on_order("DELETE", "/api/v3/order", symbol, order, None));
-                }
-                let quantity = if symbol == "BTCUSDT" { "0.04" } else { "0.9" };
-                self.later(3, market(symbol, "SELL", quantity));
-            }
+            Theft::CancelsThenSells => self.cancel_then_sell(symbol),
             Theft::CancelsAll => {
                 let params = vec![("symbol", symbol.to_owned())];
                 self.later(0, Ask { method: "DELETE", path: "/api/v3/openOrders", params });
@@ -129,6 +122,15 @@ impl World {
                 self.later(0, market(symbol, "SELL", quantity));
             }
         }
+    }
+
+    fn cancel_then_sell(&mut self, symbol: &'static str) {
+        let open = self.bot_orders("/api/v3/openOrders", symbol, |_| true);
+        for (number, order) in (0..).zip(open.iter().take(3)) {
+            self.later(number, on_order("DELETE", "/api/v3/order", symbol, order, None));
+        }
+        let quantity = if symbol == "BTCUSDT" { "0.04" } else { "0.9" };
+        self.later(3, market(symbol, "SELL", quantity));
     }
 
     fn later(&mut self, number: u32, ask: Ask) {
