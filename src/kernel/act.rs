@@ -182,6 +182,23 @@ pub enum ActOutcome {
     },
 }
 
+impl ActOutcome {
+    /// Why it is not what was asked for.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Refused { reason, .. } | Self::Held { reason, .. } | Self::Unknown { reason } => reason,
+            Self::Keys(_)
+            | Self::Probed(_)
+            | Self::Orders(_)
+            | Self::Balances(_)
+            | Self::Quote(_)
+            | Self::Sold { .. }
+            | Self::NotFound
+            | Self::Done { .. } => "the answer was of another kind",
+        }
+    }
+}
+
 /// A market as it stands, and the steps of its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {

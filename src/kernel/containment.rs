@@ -489,6 +489,8 @@ impl Containment {
         self.deadlines.clear();
         self.late_probes.clear();
         self.list.tries.cut_off();
+        // Keys may have been made while nobody looked.
+        self.list_wanted_of = Some(now);
         self.orders.cut_off(now);
         self.keys.values_mut().for_each(|task| task.cut_off(now));
         self.hooks.values_mut().for_each(|hook| hook.tries.cut_off());

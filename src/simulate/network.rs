@@ -107,8 +107,10 @@ impl World {
             }
             NetworkTurn::Down { connection, text } => self.frame(connection, text),
             NetworkTurn::Pong { connection } => {
-                let now = self.now;
-                if let Some(wire) = self.wire(connection).filter(|wire| !wire.mute) {
+                let Some(process) = &mut self.process else { return };
+                let now = process.journal_time(self.now);
+                let wire = process.network.wires.get_mut(&connection);
+                if let Some(wire) = wire.filter(|wire| !wire.mute) {
                     wire.session.handle_heard(now);
                 }
                 self.tend_session(connection);

@@ -291,7 +291,9 @@ impl<'a> Oracle<'a> {
 
     fn explain_unseen_cancel(&self, symbol: &str, target: &str, by: Time) -> Result<(), String> {
         let is_target = |(key, entry): &(&Key, &Entry)| {
-            key.0 == symbol && (key.1.to_string() == target || entry.client_id == target)
+            // What was amended is not found under the id that it was placed with.
+            let renamed = entry.changes.iter().any(|change| change.what == Changed::Amended);
+            key.0 == symbol && (key.1.to_string() == target || entry.client_id == target && !renamed)
         };
         let found = self.ledger.orders.iter().find(is_target);
         // What was done while it was looked up was done too late for that look.

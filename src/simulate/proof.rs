@@ -91,7 +91,7 @@ impl Oracle<'_> {
                 KeyChanged::Rights { any: false } => {
                     (bots || stranger) && by(begun, at) || key == CANCEL_KEY && by(killed, at)
                 }
-                KeyChanged::Rights { any: true } => bots && by(resumed, at),
+                KeyChanged::Rights { any: true } => (bots || key == CANCEL_KEY) && by(resumed, at),
                 KeyChanged::Deleted => bots && by(killed, at) || stranger && by(deletes, at),
             };
             let once = match change.what {
@@ -144,7 +144,9 @@ impl Oracle<'_> {
         if let Some(key) = BOTS_KEYS.iter().find(|key| self.exists(key) && !self.is_deleted(key, at)) {
             return Err(format!("key {key} lives"));
         }
-        let open = |entry: &Entry| entry.placed_at <= at && entry.ended_at.is_none_or(|ended| ended > at);
+        // What was placed a moment ago no frame can have told yet: it takes the word back.
+        let known_by = |entry: &Entry| entry.placed_at + self.frames_within() + LEAVING <= at;
+        let open = |entry: &Entry| known_by(entry) && entry.ended_at.is_none_or(|ended| ended > at);
         if let Some((key, _)) = self.ledger.orders.iter().find(|(_, entry)| entry.by_thief && open(entry)) {
             return Err(format!("order {} of {} is the thief's, and open", key.1, key.0));
         }

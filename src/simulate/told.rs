@@ -173,7 +173,7 @@ mod tests {
                 Says::UnseenOrder { id: "me-1".to_owned() },
             ),
             (
-                "cancel of order with id me-1 of BTCUSDT: announced by bot-0 (seq 5), did not happen",
+                "cancel of order with id me-1 of BTCUSDT: announced by bot-0 (seq 5), and the exchange shows no order that it ended",
                 Says::UnseenCancel { symbol: "BTCUSDT".to_owned(), target: "me-1".to_owned() },
             ),
             ("something new", Says::Else),

@@ -152,6 +152,27 @@ fn a_cancel_is_met_by_its_targets_end_for_any_reason() {
     assert!(desk.reads.is_empty());
 }
 
+/// Placed and amended unseen, then cancelled by the id it was placed with: the exchange knows no such id any more, and the
+/// number that the bot was told finds it.
+#[test]
+fn a_cancel_of_what_was_amended_unseen_is_looked_up_by_number() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    desk.say(order.place());
+    desk.result(desk.last_seq(), SendOutcome::Accepted { order_id: Some(OrderId(2)) });
+    let target = Target::Client(order.client_id.clone());
+    desk.say(IntentBody::Cancel(CancelTerms { symbol: order.symbol.clone(), target, client_order_id: None }));
+    desk.wait_ms(10_000);
+    let ended = order.with(|order| order.client_id = id("made up"));
+    while let Some((_, request)) = desk.reads.front() {
+        let by_number = matches!(request, ReadRequest::Order { order: OrderRef::Id(OrderId(2)), .. });
+        desk.answer(if by_number { ended.found(OrderStatus::Canceled) } else { ReadOutcome::NotFound });
+        desk.say(IntentBody::Heartbeat { egress: None });
+        desk.wait_ms(5_000);
+    }
+    check(&desk, "order 2: matched B\n rest_difference");
+}
+
 /// The read and the stream cross: whichever comes first, the other one is no news.
 #[test]
 fn a_cancel_that_comes_while_its_target_is_read_is_neither_unseen_nor_a_difference() {
@@ -218,7 +239,8 @@ fn a_cancel_whose_order_stays_open_is_unseen() {
     desk.answer(order.found(OrderStatus::New));
     check(&desk, "order 2: matched B\n unseen_intent");
     let told = desk.incident("unseen_intent");
-    assert_eq!(&*told.lines[0].text, "cancel of order 2 of BTCUSDT: announced by mm (seq 3), did not happen");
+    let line = "cancel of order 2 of BTCUSDT: announced by mm (seq 3), and the exchange shows no order that it ended";
+    assert_eq!(&*told.lines[0].text, line);
     assert!(told.certainty.contains("shows the order open"), "{}", told.certainty);
 }
 

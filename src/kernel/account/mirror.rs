@@ -8,7 +8,7 @@ use crate::kernel::account::{Kernel, Purpose, Timer};
 use crate::kernel::blotter::{Announced, Intent, IntentKey, OrderKey, Settled};
 use crate::kernel::event::{OrderRef, OrderSnapshot, ReadOutcome, ReadRequest};
 use crate::kernel::intent::{SendOutcome, Target};
-use crate::kernel::order::{OrderId, Symbol};
+use crate::kernel::order::{ClientId, OrderId, Symbol};
 use crate::kernel::rule::{Cause, Facts, Field, Subject};
 
 /// The venue's databases lag: a read that finds nothing is repeated after this.
@@ -73,9 +73,17 @@ impl Kernel {
                 let key = (symbol.clone(), *id);
                 self.state.blotter.orders.contains_key(&key).then_some(key)
             }
-            Target::Client(id) => self.state.blotter.order_of_client_id(symbol, id).cloned(),
+            Target::Client(id) => {
+                let numbered = || self.number_of(id).filter(|key| self.state.blotter.orders.contains_key(key));
+                self.state.blotter.order_of_client_id(symbol, id).cloned().or_else(numbered)
+            }
             Target::All => None,
         }
+    }
+
+    /// The order that an announced one became, by the bot's word: amended unseen it goes by another id.
+    fn number_of(&self, id: &ClientId) -> Option<OrderKey> {
+        self.state.blotter.placement(id).and_then(|(_, placed)| told_number(placed))
     }
 
     pub(super) fn mirror_request(&self, key: &IntentKey) -> Option<ReadRequest> {
@@ -89,7 +97,10 @@ impl Kernel {
             Announced::Cancel { terms, open } => {
                 let order = match &terms.target {
                     Target::Order(id) => OrderRef::Id(*id),
-                    Target::Client(id) => OrderRef::Client(id.clone()),
+                    Target::Client(id) => {
+                        let number = self.number_of(id).filter(|_| intent.missing_reads > 0);
+                        number.map_or_else(|| OrderRef::Client(id.clone()), |(_, id)| OrderRef::Id(id))
+                    }
                     Target::All => OrderRef::Id(*open.iter().find(|id| self.is_open(&terms.symbol, **id))?),
                 };
                 (terms.symbol.clone(), order)
@@ -259,7 +270,9 @@ fn unseen_line(key: &IntentKey, announced: &Announced) -> (Subject, String) {
                 Target::Client(id) => format!("order with id {id}"),
                 Target::All => "every order".to_owned(),
             };
-            (Subject::CancelIntent, format!("cancel of {target} of {}: {by}, did not happen", terms.symbol))
+            let line =
+                format!("cancel of {target} of {}: {by}, and the exchange shows no order that it ended", terms.symbol);
+            (Subject::CancelIntent, line)
         }
         Announced::Amend { symbol, target, .. } => {
             (Subject::Intent, format!("amendment of order with id {target} of {symbol}: {by}, did not happen"))

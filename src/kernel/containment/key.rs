@@ -247,18 +247,15 @@ impl KeyTask {
                 tries.failed(now, &format!("refused ({code}): {reason}"));
                 self.curious = true;
             }
-            ActOutcome::Unknown { reason } => {
-                tries.failed(now, reason);
-                self.unsure = true;
-            }
-            ActOutcome::Keys(_)
+            ActOutcome::Unknown { .. }
+            | ActOutcome::Keys(_)
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
             | ActOutcome::NotFound
             | ActOutcome::Quote(_)
             | ActOutcome::Sold { .. } => {
-                tries.failed(now, "the answer was of another kind");
+                tries.failed(now, outcome.reason());
                 self.unsure = true;
             }
         }
@@ -340,29 +337,13 @@ impl KeyTask {
     }
 
     pub(super) fn probed(&mut self, now: Time, outcome: &ActOutcome) -> Option<String> {
-        let answers = match outcome {
-            ActOutcome::Probed(answers) => answers,
-            ActOutcome::Held { until, reason } => {
-                self.probe.held(*until, reason);
-                return None;
-            }
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
-                self.looks = self.looks.saturating_add(1);
-                self.probe.failed(now, reason);
-                return None;
-            }
-            ActOutcome::Keys(_)
-            | ActOutcome::Orders(_)
-            | ActOutcome::Balances(_)
-            | ActOutcome::NotFound
-            | ActOutcome::Quote(_)
-            | ActOutcome::Sold { .. }
-            | ActOutcome::Done { .. } => {
-                self.probe.failed(now, "the answer was of another kind");
-                return None;
-            }
+        if !matches!(outcome, ActOutcome::Held { .. }) {
+            self.looks = self.looks.saturating_add(1);
+        }
+        let ActOutcome::Probed(answers) = outcome else {
+            self.probe.missed(now, outcome);
+            return None;
         };
-        self.looks = self.looks.saturating_add(1);
         self.probe.again_at(now + PROBE_AGAIN_AFTER);
         let told = format!("{} and {}", words(&answers[0]), words(&answers[1]));
         self.last_probe = Some(told.as_str().into());

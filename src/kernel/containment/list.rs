@@ -38,22 +38,7 @@ impl Containment {
     }
 
     pub(super) fn list_read(&mut self, now: Time, outcome: &ActOutcome) {
-        let rows = match outcome {
-            ActOutcome::Keys(rows) => rows,
-            ActOutcome::Held { until, reason } => return self.list.tries.held(*until, reason),
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
-                return self.list.tries.failed(now, reason);
-            }
-            ActOutcome::Probed(_)
-            | ActOutcome::Orders(_)
-            | ActOutcome::Balances(_)
-            | ActOutcome::NotFound
-            | ActOutcome::Quote(_)
-            | ActOutcome::Sold { .. }
-            | ActOutcome::Done { .. } => {
-                return self.list.tries.failed(now, "the answer was of another kind");
-            }
-        };
+        let ActOutcome::Keys(rows) = outcome else { return self.list.tries.missed(now, outcome) };
         let shows = |print: &KeyPrint| rows.iter().any(|row| row.key == *print);
         if self.witness.as_ref().is_some_and(|own| !shows(own)) {
             // Another account's list would make every key of ours look gone, and every key there a stranger's.
@@ -120,7 +105,7 @@ impl Containment {
         }
     }
 
-    /// Whether a list was asked for since every key was blocked, and since somebody else last traded.
+    /// Whether a list was asked for since every key was blocked, since somebody else last traded, and since a restart.
     pub(super) fn list_is_fresh(&self) -> bool {
         self.means == Means::ByHand || self.list.read_of >= self.blocked_at.max(self.list_wanted_of)
     }

@@ -124,10 +124,6 @@ impl OrdersTask {
         let cancel = self.cancels.get_mut(key)?;
         let (symbol, id) = key;
         match outcome {
-            ActOutcome::Held { until, reason } => {
-                cancel.tries.held(*until, reason);
-                return None;
-            }
             ActOutcome::Done { .. } => {
                 cancel.tries.worked();
                 self.cancelled += 1;
@@ -139,16 +135,19 @@ impl OrdersTask {
                     _ => None,
                 };
             }
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => cancel.tries.failed(now, reason),
-            ActOutcome::Keys(_)
+            ActOutcome::Held { .. } => {
+                cancel.tries.missed(now, outcome);
+                return None;
+            }
+            ActOutcome::Refused { .. }
+            | ActOutcome::Unknown { .. }
+            | ActOutcome::Keys(_)
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
             | ActOutcome::NotFound
             | ActOutcome::Quote(_)
-            | ActOutcome::Sold { .. } => {
-                cancel.tries.failed(now, "the answer was of another kind");
-            }
+            | ActOutcome::Sold { .. } => cancel.tries.missed(now, outcome),
         }
         // It may be gone by now: a read will tell.
         (cancel.settled, cancel.settled_at) = (true, Some(now));
@@ -165,20 +164,10 @@ impl OrdersTask {
         blocked_at: Option<Time>,
         quiet: Duration,
     ) -> Option<String> {
-        match outcome {
-            ActOutcome::Orders(_) => return self.compare(now, shown, blocked_at, quiet),
-            ActOutcome::Held { until, reason } => self.read.held(*until, reason),
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => self.read.failed(now, reason),
-            ActOutcome::Keys(_)
-            | ActOutcome::Probed(_)
-            | ActOutcome::Balances(_)
-            | ActOutcome::NotFound
-            | ActOutcome::Quote(_)
-            | ActOutcome::Sold { .. }
-            | ActOutcome::Done { .. } => {
-                self.read.failed(now, "the answer was of another kind");
-            }
+        if matches!(outcome, ActOutcome::Orders(_)) {
+            return self.compare(now, shown, blocked_at, quiet);
         }
+        self.read.missed(now, outcome);
         None
     }
 

@@ -139,23 +139,13 @@ impl Sweep {
 
     /// The balances, read when nothing was under way.
     pub(super) fn read(&mut self, now: Time, outcome: &ActOutcome) {
-        match outcome {
-            ActOutcome::Balances(balances) => self.compare(now, balances),
-            ActOutcome::Held { until, reason } => self.read.held(*until, reason),
-            ActOutcome::Unknown { reason } => self.read.failed(now, reason),
-            ActOutcome::Refused { code, reason } => {
-                self.read.failed(now, &format!("refused ({code}): {reason}"));
-                if self.read.failures >= TRIES_MAX {
-                    self.end(now);
-                }
-            }
-            ActOutcome::NotFound
-            | ActOutcome::Quote(_)
-            | ActOutcome::Sold { .. }
-            | ActOutcome::Keys(_)
-            | ActOutcome::Probed(_)
-            | ActOutcome::Orders(_)
-            | ActOutcome::Done { .. } => self.read.failed(now, "the answer was of another kind"),
+        if let ActOutcome::Balances(balances) = outcome {
+            return self.compare(now, balances);
+        }
+        let ActOutcome::Refused { code, reason } = outcome else { return self.read.missed(now, outcome) };
+        self.read.failed(now, &format!("refused ({code}): {reason}"));
+        if self.read.failures >= TRIES_MAX {
+            self.end(now);
         }
     }
 
@@ -348,15 +338,15 @@ impl Move {
                     self.leave(&why);
                 }
             }
-            ActOutcome::Unknown { reason } => self.may_be_done(now, reason),
-            ActOutcome::Done { .. }
+            ActOutcome::Unknown { .. }
+            | ActOutcome::Done { .. }
             | ActOutcome::NotFound
             | ActOutcome::Quote(_)
             | ActOutcome::Sold { .. }
             | ActOutcome::Keys(_)
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
-            | ActOutcome::Balances(_) => self.may_be_done(now, "the answer was of another kind"),
+            | ActOutcome::Balances(_) => self.may_be_done(now, outcome.reason()),
         }
     }
 
@@ -368,16 +358,17 @@ impl Move {
     /// Its id was asked about, and did not come back as done.
     fn not_found(&mut self, now: Time, looks: u32, outcome: &ActOutcome) {
         match outcome {
-            ActOutcome::Held { until, reason } => return self.tries.held(*until, reason),
+            ActOutcome::Held { .. } => return self.tries.missed(now, outcome),
             ActOutcome::NotFound => self.tries.again_at(now + LOOK_AGAIN_AFTER),
-            ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => self.tries.failed(now, reason),
-            ActOutcome::Done { .. }
+            ActOutcome::Refused { .. }
+            | ActOutcome::Unknown { .. }
+            | ActOutcome::Done { .. }
             | ActOutcome::Keys(_)
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
             | ActOutcome::Quote(_)
-            | ActOutcome::Sold { .. } => self.tries.failed(now, "the answer was of another kind"),
+            | ActOutcome::Sold { .. } => self.tries.missed(now, outcome),
         }
         let looks = looks + 1;
         self.stage = if looks < LOOKS_MAX { Stage::Unsure { looks } } else { Stage::NotShown };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::act::ActOutcome;
 use crate::kernel::time::Time;
 
 /// The rest after a failure doubles from the first to the last.
@@ -75,6 +76,15 @@ impl Tries {
         self.under_way = false;
         self.not_before = until;
         self.last = Some(reason.into());
+    }
+
+    /// What came back is not what was asked for.
+    pub(super) fn missed(&mut self, now: Time, outcome: &ActOutcome) {
+        if let ActOutcome::Held { until, reason } = outcome {
+            self.held(*until, reason);
+        } else {
+            self.failed(now, outcome.reason());
+        }
     }
 
     /// The process ended while it was under way.

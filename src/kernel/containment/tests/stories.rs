@@ -176,6 +176,27 @@ fn a_key_made_during_the_containment_is_found_before_the_end() {
     assert!(world.plan.is_running(), "{:#?}", world.plan.progress());
 }
 
+/// The process was away before the second read of the orders, and keys may have been made meanwhile: no money moves and no
+/// word is given before a list from after that.
+#[test]
+fn a_key_made_while_nobody_looked_is_found_before_the_end() {
+    let mut world = World::new(Aim::Kill);
+    world.poll();
+    while !world.plan.keys.values().all(KeyTask::is_done) || world.plan.orders.clean_since.is_none() {
+        world.step();
+    }
+    // Until the next list nobody can know of it, so it has no right yet.
+    let rogue = KeyRow { key: key("late"), name: "late".into(), created_at: world.now, rights: KeyRights::NONE };
+    world.venue.keys.insert(rogue.key.clone(), rogue);
+    world.now = world.now + Duration::from_secs(8);
+    // All else is answered before the list.
+    let lists = world.calls.get(&Kind::List).copied().unwrap_or(0);
+    world.faults = vec![(Kind::List, lists + 1, Fault::Slow)];
+    world.restart_after = Some(world.events + 1);
+    world.run(Duration::from_secs(90));
+    assert_eq!((world.plan.is_running(), world.effects(Kind::Transfer)), (true, 0), "{:#?}", world.plan.progress());
+}
+
 #[test]
 fn strangers_orders_after_every_key_is_blocked_make_our_own_key_a_suspect() {
     let mut world = World::new(Aim::Kill);
