@@ -17,14 +17,14 @@ use crate::desk::Desk;
 use crate::stopping::may_stop;
 
 /// Alice comes on two ways, bob on two, carol on the host alone; mallory is on the Telegram list and no person.
-const ALICE: [Way; 2] = [Way::Telegram { user: 1 }, Way::Host { uid: 1001 }];
-const BOB: [Way; 2] = [Way::Telegram { user: 2 }, Way::Host { uid: 1002 }];
+pub const ALICE: [Way; 2] = [Way::Telegram { user: 1 }, Way::Host { uid: 1001 }];
+pub const BOB: [Way; 2] = [Way::Telegram { user: 2 }, Way::Host { uid: 1002 }];
 const CAROL: Way = Way::Host { uid: 1003 };
 const MALLORY: [Way; 2] = [Way::Telegram { user: 666 }, Way::Host { uid: 0 }];
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
-fn fund(declared: &mut Declared) {
+pub fn fund(declared: &mut Declared) {
     may_stop(declared);
     let person = |name: &str, telegram, uid| Person { name: name.into(), telegram, uid: Some(uid) };
     declared.people = People {
@@ -37,7 +37,7 @@ fn act_mode(declared: &mut Declared) {
     declared.stopping.as_mut().unwrap().mode = Mode::Act;
 }
 
-fn say(desk: &mut Desk, way: Way, command: Command, totp: Totp) -> Answer {
+pub fn say(desk: &mut Desk, way: Way, command: Command, totp: Totp) -> Answer {
     say_why(desk, way, command, totp, Some("the audit is over"))
 }
 
@@ -48,7 +48,7 @@ fn say_why(desk: &mut Desk, way: Way, command: Command, totp: Totp, why: Option<
     desk.answers.pop().expect("a command is answered")
 }
 
-fn right(step: u64) -> Totp {
+pub fn right(step: u64) -> Totp {
     Totp::Right { step }
 }
 
@@ -58,7 +58,7 @@ fn refused(answer: Answer, part: &str) {
 }
 
 #[track_caller]
-fn requested(answer: Answer) -> Command {
+pub fn requested(answer: Answer) -> Command {
     let Answer::Requested { request } = answer else { panic!("{answer:?}") };
     Command::Approve { request }
 }
@@ -218,10 +218,14 @@ fn a_request_expires_is_declined_and_is_one_of_a_few() {
     assert!(told(&desk, "Request 3 was declined by bob (Telegram user 2)"));
 
     let delete = |name: &str| Command::DeleteKey { key: KeyPrint::of(name) };
-    for name in ["1", "2", "3", "4", "5", "6", "7", "8"] {
-        requested(say(&mut desk, ALICE[0], delete(name), Totp::Absent));
+    listed(&mut desk, &["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    desk.wait_ms(MINUTE);
+    for (way, names) in [(ALICE[0], ["1", "2", "3", "4"]), (BOB[0], ["5", "6", "7", "8"])] {
+        for name in names {
+            requested(say(&mut desk, way, delete(name), Totp::Absent));
+        }
     }
-    refused(say(&mut desk, BOB[0], delete("9"), Totp::Absent), "8 requests wait already");
+    refused(say(&mut desk, CAROL, delete("9"), Totp::Absent), "8 requests wait already");
     let kill = requested(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent));
     assert_eq!(kill, Command::Approve { request: 12 }, "for a kill there is always room");
     assert_eq!(say(&mut desk, BOB[0], Command::Freeze, Totp::Absent), Answer::Done, "a freeze waits for nobody");
@@ -230,6 +234,63 @@ fn a_request_expires_is_declined_and_is_one_of_a_few() {
         let answer = say(&mut desk, ALICE[0], delete("1"), Totp::Absent);
         assert!(matches!(answer, Answer::Requested { request: 1..=99 }), "{answer:?}");
     }
+}
+
+/// A freeze is begun, and the list shows these keys, which nobody declared, beside the bot's.
+fn listed(desk: &mut Desk, names: &[&str]) {
+    assert_eq!(say(desk, CAROL, Command::Freeze, Totp::Absent), Answer::Done);
+    let keys: Vec<(&str, KeyRights)> = names.iter().chain(&["bot"]).map(|name| (*name, KeyRights::NONE)).collect();
+    desk.acts.retain(|(_, act)| *act == Act::ListKeys);
+    let (effect, _) = desk.acts.pop_back().expect("a freeze lists the keys");
+    desk.event(Event::Acted { effect, outcome: ActOutcome::Keys(rows(&keys)) });
+    desk.acts.clear();
+}
+
+#[test]
+fn one_person_asks_for_a_few_things_and_for_no_key_that_nobody_has_seen() {
+    let mut desk = Desk::open_with(fund);
+    let delete = |name: &str| Command::DeleteKey { key: KeyPrint::of(name) };
+    refused(say(&mut desk, ALICE[0], delete("1"), Totp::Absent), "no containment has listed the account's keys");
+    listed(&mut desk, &["1", "2", "3", "4", "5"]);
+    refused(say(&mut desk, ALICE[0], delete("unseen"), Totp::Absent), "list has not shown such a key");
+    refused(say(&mut desk, ALICE[0], delete("cancel"), Totp::Absent), "one of countersign's own");
+    assert_eq!((desk.kernel.status().requests.len(), desk.announced.len()), (0, 0), "and nobody was bothered");
+    for name in ["1", "2", "3", "4"] {
+        requested(say(&mut desk, ALICE[0], delete(name), Totp::Absent));
+    }
+    refused(say(&mut desk, ALICE[1], delete("5"), Totp::Absent), "4 things within a minute");
+    desk.wait_ms(MINUTE);
+    refused(say(&mut desk, ALICE[1], delete("5"), Totp::Absent), "4 requests of yours wait already");
+    requested(say(&mut desk, BOB[0], delete("5"), Totp::Absent));
+
+    // Asked for and taken back again and again: each time is told on every channel.
+    let mut desk = Desk::open_with(fund);
+    let kill_and_decline = |desk: &mut Desk| {
+        let answer = say(desk, ALICE[0], Command::Kill, Totp::Absent);
+        if let Answer::Requested { request } = answer {
+            assert_eq!(say(desk, ALICE[0], Command::Decline { request }, Totp::Absent), Answer::Done);
+        }
+        answer
+    };
+    for _ in 0..8 {
+        requested(kill_and_decline(&mut desk));
+    }
+    refused(kill_and_decline(&mut desk), "8 things within a minute");
+    desk.restart();
+    refused(kill_and_decline(&mut desk), "8 things within a minute");
+    assert!(matches!(say(&mut desk, BOB[0], Command::Kill, Totp::Absent), Answer::Requested { .. }), "another may");
+    desk.wait_ms(11 * MINUTE);
+    requested(kill_and_decline(&mut desk));
+    // Whatever else he asked for, he may still ask for a kill.
+    for step in 1..4 {
+        requested(say(&mut desk, ALICE[0], Command::Allow { what: network(step), for_s: None }, right(step)));
+    }
+    refused(say(&mut desk, ALICE[0], Command::Arm, right(9)), "4 things within a minute");
+    requested(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent));
+}
+
+fn network(number: u64) -> Allowable {
+    format!("203.0.113.{number}").parse().unwrap()
 }
 
 #[test]
