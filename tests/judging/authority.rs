@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow};
+use countersign::kernel::claim::Claim;
 use countersign::kernel::command::{Allowable, Command, Totp};
 use countersign::kernel::declared::Declared;
 use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};
@@ -291,6 +292,40 @@ fn one_person_asks_for_a_few_things_and_for_no_key_that_nobody_has_seen() {
 
 fn network(number: u64) -> Allowable {
     format!("203.0.113.{number}").parse().unwrap()
+}
+
+/// One person's *not me* against the word of two: the account is frozen, which is one person's to say, and not killed.
+#[test]
+fn one_persons_not_me_kills_nothing_where_a_kill_takes_two() {
+    let fund_that_acts = |declared: &mut Declared| {
+        fund(declared);
+        act_mode(declared);
+    };
+    let mut desk = Desk::open_with(fund_that_acts);
+    desk.wait_ms(24 * HOUR);
+    let claim = Claim::parse("BTCUSDT", "BUY", "1200USDT", "3", "30m").unwrap();
+    let approve = requested(say(&mut desk, ALICE[0], Command::Manual { claim }, right(1)));
+    assert_eq!(say(&mut desk, BOB[0], approve, right(1)), Answer::Done);
+    desk.wait_ms(10_000);
+    let by_hand = desk.order(2, "web_2");
+    desk.show(by_hand.placed());
+    desk.pass();
+    desk.reads.clear();
+    desk.acts.clear();
+    assert_eq!(say(&mut desk, CAROL, Command::NotMe { window: None }, Totp::Absent), Answer::Done);
+    desk.answer(by_hand.found(OrderStatus::New));
+    assert_eq!(word(&desk), "not frozen yet");
+    let lines = desk.incident("foreign_order").lines;
+    assert!(lines.iter().any(|line| line.text.contains("a kill takes another's word here")), "{lines:#?}");
+    let approve = requested(say(&mut desk, CAROL, Command::Kill, Totp::Absent));
+    assert_eq!(say(&mut desk, ALICE[0], approve, Totp::Absent), Answer::Done);
+    assert_eq!(word(&desk), "not contained");
+
+    // What rests on nobody's word it kills as before.
+    let mut desk = Desk::open_with(fund_that_acts);
+    desk.wait_ms(24 * HOUR);
+    theft(&mut desk, 3);
+    assert_eq!(word(&desk), "not contained");
 }
 
 #[test]
