@@ -11,8 +11,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::kernel::time::Time;
 
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Whoever may knock may do so as often as he likes; the log takes one line for all of it.
@@ -77,7 +79,7 @@ pub async fn serve_each<F: Future<Output = ()> + Send + 'static>(
                 Err(answer) => {
                     // Into the empty buffer of a fresh connection; if even that does not fit, the end says enough.
                     let sent = stream.try_write(format!("{answer}\n").as_bytes());
-                    if let Some(count) = turned_away.count(Instant::now()) {
+                    if let Some(count) = turned_away.count(clock::wall()) {
                         tracing::warn!(sent = sent.is_ok(), %answer, count, "connections to {name} were turned away");
                     }
                 }
@@ -95,14 +97,14 @@ pub async fn serve_each<F: Future<Output = ()> + Send + 'static>(
 #[derive(Default)]
 struct TurnedAway {
     count: u64,
-    logged_at: Option<Instant>,
+    logged_at: Option<Time>,
 }
 
 impl TurnedAway {
     /// `Some` with the count since the last line, if one is due.
-    fn count(&mut self, now: Instant) -> Option<u64> {
+    fn count(&mut self, now: Time) -> Option<u64> {
         self.count = self.count.saturating_add(1);
-        if self.logged_at.is_some_and(|at| now.duration_since(at) < TURNED_AWAY_EVERY) {
+        if self.logged_at.is_some_and(|at| now.apart(at) < TURNED_AWAY_EVERY) {
             return None;
         }
         self.logged_at = Some(now);
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn those_turned_away_are_one_line_a_minute_with_their_count() {
         let mut turned_away = TurnedAway::default();
-        let start = Instant::now();
+        let start = Time::EPOCH;
         assert_eq!(turned_away.count(start), Some(1));
         for _ in 0..1_000 {
             assert_eq!(turned_away.count(start + TURNED_AWAY_EVERY / 2), None);
