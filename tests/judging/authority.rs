@@ -514,6 +514,28 @@ fn a_key_is_allowed_only_where_the_exchange_has_shown_it() {
 }
 
 #[test]
+fn changes_of_what_stands_in_the_file_alone_are_told_and_what_an_older_version_did_not_write_is_none() {
+    let mut desk = Desk::open_with(fund);
+    let place = |desk: &mut Desk, places: &[(&str, &str)]| {
+        let places = places.iter().map(|(what, told)| ((*what).into(), (*told).into())).collect();
+        desk.declared.places = Some(places);
+        desk.restart();
+    };
+    place(&mut desk, &[("sub_account", "bot@example.com"), ("totp of alice", "vault:a"), ("totp of bob", "vault:b")]);
+    assert!(desk.kernel.notices().iter().all(|notice| &*notice.rule != "configuration"), "nothing to compare with");
+    place(&mut desk, &[("sub_account", "other@example.com"), ("totp of bob", "vault:b"), ("the way", "unit")]);
+    let lines: Vec<String> = desk.incident("configuration").lines.iter().map(|line| line.text.to_string()).collect();
+    assert_eq!(
+        lines,
+        [
+            "sub_account was bot@example.com, and is other@example.com",
+            "the way was none, and is unit",
+            "totp of alice was vault:a, and is none",
+        ]
+    );
+}
+
+#[test]
 fn changes_of_what_is_trusted_are_told_with_old_and_new_and_a_first_start_is_none() {
     let mut desk = Desk::open_with(fund);
     assert!(desk.kernel.notices().iter().all(|notice| &*notice.rule != "configuration"));
@@ -525,6 +547,9 @@ fn changes_of_what_is_trusted_are_told_with_old_and_new_and_a_first_start_is_non
     stopping.keys.remove(0);
     desk.declared.people.two_people = false;
     desk.declared.familiar_networks.push("203.0.113.0/24".parse().unwrap());
+    let stopping = desk.declared.stopping.as_mut().unwrap();
+    (stopping.quiet, stopping.transfer_to_master) = (Duration::from_secs(1), true);
+    desk.declared.waits.pending_cap = Duration::from_secs(3_600);
     desk.restart();
     let lines = desk.incident("configuration").lines;
     for part in [
@@ -533,6 +558,9 @@ fn changes_of_what_is_trusted_are_told_with_old_and_new_and_a_first_start_is_non
         "keys was bot (bot, ",
         "two_people was true, and is false",
         "familiar_networks was none, and is 203.0.113.0/24",
+        "quiet_s was 5, and is 1",
+        "transfer_to_master was false, and is true",
+        "waits was pending_cap_s 10, unlogged_after_s 10,",
     ] {
         assert!(lines.iter().any(|line| line.text.contains(part)), "{part}: {lines:#?}");
     }
