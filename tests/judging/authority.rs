@@ -488,6 +488,12 @@ fn an_allowed_network_is_familiar_for_a_while() {
     let end = Command::EndAllowance { what: "192.0.2.4".parse().unwrap() };
     assert_eq!(say(&mut desk, host, end.clone(), Totp::Absent), Answer::Done);
     refused(say(&mut desk, host, end, Totp::Absent), "nothing like that is allowed");
+    // However often one is told anew, its old timers are gone: two ends are left, its own and that of all others.
+    for step in 50..80 {
+        assert_eq!(say(&mut desk, host, allow("192.0.2.5", Some(step)), right(step)), Answer::Done);
+    }
+    let state = serde_json::to_string(desk.kernel.state()).unwrap();
+    assert_eq!(state.matches("AllowanceEnds").count(), 2);
     assert!(seen(&mut desk, "192.0.2.4") && !seen(&mut desk, "192.0.2.5"));
 }
 
