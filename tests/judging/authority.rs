@@ -294,6 +294,34 @@ fn network(number: u64) -> Allowable {
     format!("203.0.113.{number}").parse().unwrap()
 }
 
+/// Whoever moves the chat moves the alerts: one person asks, another approves, and then the asker alone may, for a while.
+#[test]
+fn another_chat_is_paired_with_two_peoples_word() {
+    let mut desk = Desk::open_with(fund);
+    let may = |desk: &Desk| {
+        let ways = ALICE.into_iter().chain(BOB).chain(MALLORY);
+        ways.filter(|way| desk.kernel.may_pair(desk.now, *way)).collect::<Vec<_>>()
+    };
+    assert_eq!(may(&desk), []);
+    refused(say(&mut desk, ALICE[1], Command::Pair, Totp::Absent), "needs a one-time password");
+    let approve = requested(say(&mut desk, ALICE[1], Command::Pair, right(1)));
+    assert!(told(&desk, "asks to pair Telegram with another chat, to which all alerts go then"));
+    refused(say(&mut desk, ALICE[0], approve.clone(), right(2)), "whoever asks cannot approve");
+    assert_eq!(may(&desk), []);
+    assert_eq!(say(&mut desk, BOB[0], approve, right(1)), Answer::Done);
+    desk.restart();
+    assert_eq!(may(&desk), ALICE);
+    desk.wait_ms(10 * MINUTE);
+    assert_eq!(may(&desk), []);
+    // Who may approve is no longer what it was.
+    let approve = requested(say(&mut desk, ALICE[1], Command::Pair, right(3)));
+    assert_eq!(say(&mut desk, BOB[0], approve, right(3)), Answer::Done);
+    desk.declared.people.persons.remove(1);
+    desk.restart();
+    assert_eq!(may(&desk), []);
+    assert!(Desk::open_with(may_stop).kernel.may_pair(desk.now, Way::Host { uid: 0 }), "one person's word elsewhere");
+}
+
 /// One person's *not me* against the word of two: the account is frozen, which is one person's to say, and not killed.
 #[test]
 fn one_persons_not_me_kills_nothing_where_a_kill_takes_two() {

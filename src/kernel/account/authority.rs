@@ -15,7 +15,7 @@ use crate::kernel::account::arming::Disarmed;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::act::KeyPrint;
 use crate::kernel::card::quoted;
-use crate::kernel::command::{Command, Totp};
+use crate::kernel::command::{Command, Totp, told_span};
 use crate::kernel::containment::Aim;
 use crate::kernel::event::{Answer, Effect, Ticket};
 use crate::kernel::incident::{IncidentId, Priority};
@@ -40,10 +40,11 @@ const REQUESTS_OF_ONE_MAX: usize = 4;
 const ASKED_A_MINUTE: usize = 4;
 const MINUTE: Duration = Duration::from_secs(60);
 const REQUEST_COUNTS: Duration = Duration::from_secs(600);
+/// How long the asker may pair once it was approved.
+const PAIRING_COUNTS: Duration = Duration::from_secs(600);
 /// Numbers are short, since they are typed, and begin anew after this one.
 const REQUEST_NUMBER_MAX: u32 = 99;
 
-const OF_A_DRILL: &str = "that incident is a drill: there is nothing to contain, and nothing was done";
 const NO_PERSON: &str = "this takes two people here, and you are none of [[operators.person]]; a freeze takes one";
 const NO_REQUEST: &str = "there is no such request: it was approved, declined, or has expired";
 
@@ -60,6 +61,9 @@ pub struct Trust {
     /// When each person asked, within the last minute.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     asked: BTreeMap<Box<str>, Vec<Time>>,
+    /// Who may pair Telegram anew, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    may_pair: Option<(Box<str>, Time)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) disarmed: Option<Disarmed>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -147,7 +151,11 @@ impl Kernel {
 
     fn obey(&mut self, ordered: Ordered) -> Result<Answer, String> {
         if ordered.incident.is_some_and(|id| self.state.book.is_drill(id)) {
-            return Err(OF_A_DRILL.to_owned());
+            let account = quoted(self.declared.account.as_str());
+            return Err(format!(
+                "that card is a drill's: there is nothing to contain, and nothing was done. If this is a real theft: \
+                 /freeze {account} or /kill {account}, on the host countersign kill {account}"
+            ));
         }
         let person = ordered.way.and_then(|way| self.declared.people.person(way)).map(|person| person.name.clone());
         match ordered.command {
@@ -164,6 +172,7 @@ impl Kernel {
             | Command::PlanFlatten { .. }
             | Command::Flatten { .. }
             | Command::EndManual
+            | Command::Pair
             | Command::NotMe { .. } => {}
             // Said before a password is used up for it.
             Command::Manual { ref claim } => self.may_open_claim(claim, ordered.why.as_deref().unwrap_or_default())?,
@@ -207,6 +216,8 @@ impl Kernel {
             Command::Manual { claim } => self.open_claim(claim, by, why.unwrap_or_default()),
             Command::EndManual => self.end_claim(&format!("ended by {by}")),
             Command::NotMe { window } => self.not_me(by, *window),
+            // The approval notes whose request it was.
+            Command::Pair => Ok(()),
             // A request is never of these.
             Command::Approve { .. } | Command::Decline { .. } => Err(NO_REQUEST.to_owned()),
         }
@@ -267,6 +278,7 @@ impl Kernel {
             | Command::Manual { .. }
             | Command::EndManual
             | Command::NotMe { .. }
+            | Command::Pair
             | Command::Approve { .. }
             | Command::Decline { .. } => {}
         }
@@ -312,6 +324,7 @@ impl Kernel {
             | Command::Manual { .. }
             | Command::EndManual
             | Command::NotMe { .. }
+            | Command::Pair
             | Command::Approve { .. }
             | Command::Decline { .. } => words,
         }
@@ -364,7 +377,13 @@ impl Kernel {
         let words = request.command.words(&quoted(self.declared.account.as_str()));
         let by = format!("{}, approved by {}", request.by, ordered.by);
         let done = self.carry_out(&by, request.why.as_deref(), request.incident, &request.command);
+        if request.command == Command::Pair {
+            self.state.trust.may_pair = Some((request.person, now + PAIRING_COUNTS));
+        }
         let end = match &done {
+            Ok(()) if request.command == Command::Pair => {
+                format!("The asker has {} for countersign pair.", told_span(PAIRING_COUNTS))
+            }
             Ok(()) => "It is being done.".to_owned(),
             Err(reason) => format!("It could NOT be done: {reason}."),
         };
@@ -413,9 +432,17 @@ impl Kernel {
             self.state.timers.retain(|(_, timer)| *timer != Timer::Request(number));
             self.end_request(number, &request, "is void, since the people in the configuration have changed");
         }
+        self.state.trust.may_pair = None;
         let persons = &self.declared.people.persons;
         self.state.trust.codes.retain(|name, _| persons.iter().any(|person| person.name == *name));
         self.state.trust.asked.retain(|name, _| persons.iter().any(|person| person.name == *name));
+    }
+
+    /// Whether this one may move the alerts to another chat: in fund mode only with another person's approval.
+    pub fn may_pair(&self, now: Time, way: Way) -> bool {
+        let person = self.declared.people.person(way).map(|person| &person.name);
+        let approved = self.state.trust.may_pair.as_ref().filter(|(_, until)| now < *until);
+        !self.declared.people.two_people || approved.is_some_and(|(asker, _)| person == Some(asker))
     }
 
     pub(super) fn request_statuses(&self) -> Vec<RequestStatus> {
