@@ -255,6 +255,8 @@ fn one_person_asks_for_a_few_things_and_for_no_key_that_nobody_has_seen() {
     listed(&mut desk, &["1", "2", "3", "4", "5"]);
     refused(say(&mut desk, ALICE[0], delete("unseen"), Totp::Absent), "list has not shown such a key");
     refused(say(&mut desk, ALICE[0], delete("cancel"), Totp::Absent), "one of countersign's own");
+    let allow = Command::Allow { what: Allowable::Key(KeyPrint::of("unseen")), for_s: None };
+    refused(say(&mut desk, ALICE[0], allow, right(1)), "list has not shown such a key");
     assert_eq!((desk.kernel.status().requests.len(), desk.announced.len()), (0, 0), "and nobody was bothered");
     for name in ["1", "2", "3", "4"] {
         requested(say(&mut desk, ALICE[0], delete(name), Totp::Absent));

@@ -162,7 +162,7 @@ fn what_is_told_of_a_change_names_places_and_holds_no_secret() {
         ("cancel_secret", "file:cancel.secret"),
         ("the place of key bot", "file:bot.key"),
         ("the way to stop the bot unit", "unit \"freqtrade.service\" of the user's manager within 30 s"),
-        ("the way to stop the bot command", "command [\"/usr/bin/docker\", \"stop\", \"bot\"] within 20 s"),
+        ("the way to stop the bot command", "command \"/usr/bin/docker\" with 2 arguments (print "),
         ("the way to stop the bot freqtrade", "with user file:user and password file:password"),
         ("the way to stop the bot hook", "webhook at https://stop.example (print "),
     ] {

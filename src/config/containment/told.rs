@@ -1,5 +1,6 @@
 //! What of `[containment]` decides over an emergency and stands nowhere else in the journal, as a change of it is told: a
-//! reference by its name, an address by its host, since a path can be a secret.
+//! reference by its name, an address by its host and a command by its program, since the rest can be a secret. A print of
+//! the whole tells when that has changed.
 
 use sha2::{Digest, Sha256};
 
@@ -32,7 +33,12 @@ impl ContainmentConfig {
 impl StopWay {
     fn told(&self) -> String {
         match self {
-            Self::Command { argv, within } => format!("command {argv:?} within {} s", within.as_secs()),
+            Self::Command { argv, within } => {
+                let (program, print) = (argv.first().map_or("", String::as_str), print(&argv.join("\0")));
+                let arguments = argv.len().saturating_sub(1);
+                let within = within.as_secs();
+                format!("command {program:?} with {arguments} arguments (print {print}) within {within} s")
+            }
             Self::Systemd { unit, manager, within } => {
                 let whose = match manager {
                     Manager::System => "the system's",
@@ -49,10 +55,11 @@ impl StopWay {
     }
 }
 
-/// Where it leads, and a print of the whole, which tells when the rest has changed.
 fn address(url: &reqwest::Url) -> String {
-    let digest = Sha256::digest(url.as_str().as_bytes());
-    let print: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port} (print {print})", url.scheme(), url.host_str().unwrap_or_default())
+    format!("{}://{}{port} (print {})", url.scheme(), url.host_str().unwrap_or_default(), print(url.as_str()))
+}
+
+fn print(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -74,7 +74,7 @@ impl Kernel {
     }
 
     /// Only what the exchange has shown: nobody allows a key in advance, or by a slip of the finger.
-    fn may_allow_key(&self, key: &KeyPrint) -> Result<(), String> {
+    pub(super) fn may_allow_key(&self, key: &KeyPrint) -> Result<(), String> {
         let stopping = self.may_stop()?;
         if stopping.keys.iter().any(|declared| declared.print == *key) {
             return Err("that key is declared already".to_owned());

@@ -15,7 +15,7 @@ use crate::kernel::account::arming::Disarmed;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::act::KeyPrint;
 use crate::kernel::card::quoted;
-use crate::kernel::command::{Command, Totp, told_span};
+use crate::kernel::command::{Allowable, Command, Totp, told_span};
 use crate::kernel::containment::Aim;
 use crate::kernel::event::{Answer, Effect, Ticket};
 use crate::kernel::incident::{IncidentId, Priority};
@@ -269,10 +269,11 @@ impl Kernel {
             Command::Kill | Command::Resume => drop(self.may_stop()?),
             Command::DeleteKey { key } => self.may_delete_key(key)?,
             Command::Flatten { plan } => self.may_flatten(*plan)?,
+            Command::Allow { what: Allowable::Key(key), .. } => self.may_allow_key(key)?,
             Command::Freeze
             | Command::Disarm { .. }
             | Command::Arm
-            | Command::Allow { .. }
+            | Command::Allow { what: Allowable::Network(_), .. }
             | Command::EndAllowance { .. }
             | Command::PlanFlatten { .. }
             | Command::Manual { .. }
