@@ -247,6 +247,7 @@ impl Config {
             exceptions: Vec::new(),
             admin_beside_bot: false,
             people: raw.operators.people(raw.telegram.as_ref())?,
+            places: None,
         };
         let mut bots = Vec::with_capacity(raw.bots.len());
         for table in raw.bots {
@@ -263,6 +264,7 @@ impl Config {
         declared.exceptions = exceptions(raw.exceptions, &rules)?;
         let containment = raw.containment.map(ContainmentTable::checked).transpose()?.unwrap_or_default();
         declared.admin_beside_bot = containment.admin_beside_bot;
+        declared.places = Some(containment.places().into_iter().chain(raw.operators.places()).collect());
         let prefixes = account.id_prefixes.iter().map(|text| IdPrefix::new(text).map_err(|error| error.to_string()));
         Ok(Self {
             folder: folder.to_owned(),

@@ -465,6 +465,13 @@ async fn orders_leave_room_for_the_keys() {
             ActOutcome::Orders(_) if reads < 60 => reads += 1,
             other => break other,
         }
+        if reads == 40 {
+            let quoted = outlet.act(&Act::Quote { symbol: Symbol::new("BTCUSDT") }, &clock).await;
+            assert!(
+                matches!(quoted, ActOutcome::Held { .. }),
+                "what prepares a sale stops before cancels do: {quoted:?}"
+            );
+        }
     }) else {
         panic!("the weight for orders ends")
     };

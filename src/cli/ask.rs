@@ -6,9 +6,11 @@ use clap::Subcommand;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::cli::trust::{is_request, one_time_password, reason};
 use crate::config::Config;
 use crate::inlet::operator::{OperatorCommand, OperatorError, ask};
 use crate::kernel::account::Status;
+use crate::kernel::command::Command;
 use crate::kernel::coverage::Sight;
 use crate::kernel::incident::{IncidentId, IncidentState, Notice};
 use crate::kernel::shared::{ChannelFault, ChannelState, ChannelStatus};
@@ -30,7 +32,11 @@ pub enum Ask {
         shown: Option<u64>,
     },
     /// A one-time code that ties a Telegram chat and user to this daemon
-    Pair,
+    Pair {
+        /// In fund mode, where another chat is paired: why, which is told on every channel; asked for where it is missing
+        #[arg(long)]
+        why: Option<String>,
+    },
     /// Confirm the orders that were open before countersign looked
     Confirm { digest: String },
 }
@@ -45,6 +51,8 @@ pub enum AskError {
     NoTelegram,
     #[error("the daemon's answer cannot be read: {0}\nhint: are the daemon and this command of the same version?")]
     Answer(#[from] serde_json::Error),
+    #[error("{0}")]
+    Asking(#[from] anyhow::Error),
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
 }
@@ -52,7 +60,7 @@ pub enum AskError {
 /// Asks and prints. The exit status is 1 where the answer is a finding: blind, a channel that does not reach anybody,
 /// or an incident that is open.
 pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write) -> Result<u8, AskError> {
-    if matches!(command, Ask::Pair) && config.telegram.is_none() {
+    if matches!(command, Ask::Pair { .. }) && config.telegram.is_none() {
         return Err(AskError::NoTelegram);
     }
     let question = match &command {
@@ -60,10 +68,15 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
         Ask::Incidents => OperatorCommand::Incidents,
         Ask::Incident { id } => OperatorCommand::Incident { id: IncidentId(*id) },
         Ask::Ack { id, shown } => OperatorCommand::Ack { id: IncidentId(*id), shown: *shown },
-        Ask::Pair => OperatorCommand::Pair,
+        Ask::Pair { .. } => OperatorCommand::Pair,
         Ask::Confirm { digest } => OperatorCommand::Confirm { digest: digest.as_str().into() },
     };
     let answer = ask(&config.operator_socket(), &question).await?;
+    if let Ask::Pair { why } = &command
+        && answer["needs_approval"] == true
+    {
+        return ask_to_pair(config, why.as_slice()).await;
+    }
     let (text, finding) = match command {
         Ask::Status => {
             let status: Status = field(&answer, "status")?;
@@ -83,7 +96,7 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
         }
         Ask::Ack { id, .. } => (format!("incident {id} is acknowledged as it stood\n"), false),
         Ask::Confirm { .. } => ("confirmed: those orders are yours\n".to_owned(), false),
-        Ask::Pair => {
+        Ask::Pair { .. } => {
             let code: String = field(&answer, "code")?;
             let minutes: u64 = field(&answer, "valid_minutes")?;
             (format!("Send this to your bot in Telegram within {minutes} minutes:\n\n    /pair {code}\n"), false)
@@ -95,6 +108,17 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
         write!(out, "{text}")?
     }
     Ok(u8::from(finding))
+}
+
+/// In fund mode another chat takes another person's word; then this command is given again.
+async fn ask_to_pair(config: &Config, why: &[String]) -> Result<u8, AskError> {
+    eprintln!("Another chat is paired: to move the alerts takes a reason, a one-time password and another person.");
+    let (why, code) = (reason(why)?, Some(one_time_password()?));
+    let order = OperatorCommand::Order { incident: None, order: Command::Pair, code, why };
+    if is_request(&ask(&config.operator_socket(), &order).await?) {
+        eprintln!("Once it is approved: countersign pair");
+    }
+    Ok(1)
 }
 
 /// What is held or failing is tried again and counts as down when it lasts.

@@ -3,6 +3,8 @@
 //!
 //! Invariant: in mode `watch` no reference of it is loaded.
 
+mod told;
+
 use std::path::Path;
 use std::time::Duration;
 

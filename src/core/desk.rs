@@ -54,6 +54,10 @@ impl Core {
                 let message = format!("account {} is not watched here", evidence.account);
                 refusal(&message, &format!("this daemon watches {account}"))
             }
+            // The first pairing is free: it takes the alerts from nobody.
+            OperatorCommand::Pair if self.shared.paired().is_some() && !self.kernel.may_pair(self.clock.now(), way) => {
+                json!({ "ok": true, "needs_approval": true })
+            }
             OperatorCommand::Pair => return self.pair(reply),
             OperatorCommand::Drill { kill } => return self.drill(by, kill, reply),
             OperatorCommand::DrillHops => match self.hops.told() {

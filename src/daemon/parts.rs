@@ -112,7 +112,8 @@ fn one_time_passwords(config: &Config, secrets: &Secrets<'_>) -> Result<Password
     let mut passwords = common.map(Passwords::common).unwrap_or_default();
     for table in &config.operators.persons {
         let own = table.totp.as_ref().map(load).transpose()?;
-        passwords.add_person(&table.person().ways(), own);
+        let added = passwords.add_person(&table.name, &table.person().ways(), own);
+        added.map_err(|error| DaemonError::Setting(error.to_string()))?;
     }
     Ok(passwords)
 }

@@ -13,7 +13,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
+use crate::kernel::time::Time;
+
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Whoever may knock may do so as often as he likes; the log takes one line for all of it.
+const TURNED_AWAY_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -53,6 +58,7 @@ pub async fn serve_each<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(UnixStream, u32) -> F,
 ) {
     let mut connections = JoinSet::new();
+    let mut turned_away = TurnedAway::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -73,7 +79,9 @@ pub async fn serve_each<F: Future<Output = ()> + Send + 'static>(
                 Err(answer) => {
                     // Into the empty buffer of a fresh connection; if even that does not fit, the end says enough.
                     let sent = stream.try_write(format!("{answer}\n").as_bytes());
-                    tracing::warn!(sent = sent.is_ok(), %answer, "a connection to {name} was turned away");
+                    if let Some(count) = turned_away.count(clock::wall()) {
+                        tracing::warn!(sent = sent.is_ok(), %answer, count, "connections to {name} were turned away");
+                    }
                 }
             },
             Err(error) => {
@@ -85,9 +93,39 @@ pub async fn serve_each<F: Future<Output = ()> + Send + 'static>(
     while connections.join_next().await.is_some() {}
 }
 
+/// Those that were turned away and not logged yet.
+#[derive(Default)]
+struct TurnedAway {
+    count: u64,
+    logged_at: Option<Time>,
+}
+
+impl TurnedAway {
+    /// `Some` with the count since the last line, if one is due.
+    fn count(&mut self, now: Time) -> Option<u64> {
+        self.count = self.count.saturating_add(1);
+        if self.logged_at.is_some_and(|at| now.apart(at) < TURNED_AWAY_EVERY) {
+            return None;
+        }
+        self.logged_at = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_turned_away_are_one_line_a_minute_with_their_count() {
+        let mut turned_away = TurnedAway::default();
+        let start = Time::EPOCH;
+        assert_eq!(turned_away.count(start), Some(1));
+        for _ in 0..1_000 {
+            assert_eq!(turned_away.count(start + TURNED_AWAY_EVERY / 2), None);
+        }
+        assert_eq!(turned_away.count(start + TURNED_AWAY_EVERY), Some(1_001));
+    }
 
     #[tokio::test]
     async fn a_dead_socket_gives_way_and_a_living_one_does_not() {

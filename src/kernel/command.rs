@@ -73,6 +73,8 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         window: Option<IncidentId>,
     },
+    /// In fund mode: Telegram is to be paired with another chat, where the alerts go from then on.
+    Pair,
     /// Another person agrees to what one asked for.
     Approve {
         request: u32,
@@ -102,6 +104,7 @@ impl Command {
             | Self::Arm
             | Self::Allow { .. }
             | Self::Manual { .. }
+            | Self::Pair
             | Self::Flatten { .. } => true,
         }
     }
@@ -123,6 +126,7 @@ impl Command {
             | Self::Arm
             | Self::Allow { .. }
             | Self::Manual { .. }
+            | Self::Pair
             | Self::Flatten { .. } => self.needs_totp(),
         }
     }
@@ -150,6 +154,7 @@ impl Command {
             Self::Manual { claim } => format!("open a claim window on {account}: {claim}"),
             Self::EndManual => format!("end the claim window of {account}"),
             Self::NotMe { .. } => format!("disown the claim window of {account}"),
+            Self::Pair => "pair Telegram with another chat, to which all alerts go then".to_owned(),
             Self::Approve { request } => format!("approve request {request} of {account}"),
             Self::Decline { request } => format!("decline request {request} of {account}"),
         }
@@ -285,6 +290,7 @@ mod tests {
             (Command::Resume, true, true),
             (Command::Disarm { for_s: None }, true, true),
             (Command::Arm, true, true),
+            (Command::Pair, true, true),
             (Command::Allow { what, for_s: None }, true, true),
         ] {
             assert_eq!((command.needs_totp(), command.needs_two()), (totp, two), "{command:?}");

@@ -246,20 +246,26 @@ impl Containment {
         self.orders.cancels(key)
     }
 
-    /// The owner names an undeclared key that may be deleted.
-    pub fn delete_too(&mut self, now: Time, key: &KeyPrint, by: &str) -> Result<(), &'static str> {
-        match self.keys.get_mut(key) {
+    /// Whether the owner may name this key to be deleted as well.
+    pub fn may_delete(&self, key: &KeyPrint) -> Result<(), &'static str> {
+        match self.keys.get(key) {
             Some(task) if task.goal == Goal::Keep => Err("it is one of countersign's own keys"),
-            Some(task) if self.means == Means::SubAccount => {
-                task.goal = Goal::Delete;
-                let line = format!("key {}: to be deleted, asked for by {by}", task.name);
-                self.ended = None;
-                self.say(now, line);
-                Ok(())
-            }
+            Some(_) if self.means == Means::SubAccount => Ok(()),
             Some(_) => Err("no credential here may delete keys"),
             None => Err("the exchange's list has not shown such a key"),
         }
+    }
+
+    /// The owner names an undeclared key that may be deleted.
+    pub fn delete_too(&mut self, now: Time, key: &KeyPrint, by: &str) -> Result<(), &'static str> {
+        self.may_delete(key)?;
+        if let Some(task) = self.keys.get_mut(key) {
+            task.goal = Goal::Delete;
+            let line = format!("key {}: to be deleted, asked for by {by}", task.name);
+            self.ended = None;
+            self.say(now, line);
+        }
+        Ok(())
     }
 
     /// From now on these undeclared keys, and no others, are their owner's: frozen like the rest, and given back by a release.

@@ -33,6 +33,10 @@ pub struct Declared {
     pub admin_beside_bot: bool,
     #[serde(default, skip_serializing_if = "People::is_empty")]
     pub people: People,
+    /// What else of the configuration is trusted, each as it is told: the names of references, never what they hold. None
+    /// in what an older version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub places: Option<BTreeMap<Box<str>, Box<str>>>,
 }
 
 impl Declared {
@@ -48,6 +52,7 @@ impl Declared {
             exceptions: Vec::new(),
             admin_beside_bot: false,
             people: People::default(),
+            places: None,
         }
     }
 }

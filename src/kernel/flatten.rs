@@ -27,6 +27,8 @@ pub const LEGS_MAX: usize = 20;
 const WORD_WITHIN: Duration = Duration::from_secs(120);
 /// Reading takes seconds; what is not answered then is not sold.
 const READ_WITHIN: Duration = Duration::from_secs(60);
+/// What is not answered then is found out about by reading.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 const LOOKS_MAX: u32 = 4;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -68,6 +70,9 @@ pub struct Leg {
     pub state: LegState,
     looks: u32,
     look_at: Option<Time>,
+    /// While an act for it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer_by: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,13 +175,13 @@ impl Leg {
             LegState::Reading => format!("{} {asset}: being read", self.free),
             LegState::Stays { why } => format!("{} {asset} stays: {why}", self.free),
             LegState::Offered(offer) => format!(
-                "sell {} (average {}, of the day {}, best bid {}, {} bid for inside the bound): {} {to} at least",
+                "sell {} (average {}, of the day {}, best bid {}, {} bid for inside the bound): {}",
                 of(offer),
                 offer.reference,
                 offer.average_of_day,
                 offer.best_bid,
                 offer.depth,
-                offer.least().map_or_else(String::new, |least| least.rounded(8).to_string()),
+                offer.least_told(to),
             ),
             LegState::Sent(offer) => format!("sent, and not answered yet: {}", of(offer)),
             LegState::Sold { offer, executed, received } => {
@@ -194,6 +199,10 @@ impl Offer {
     #[must_use]
     pub fn least(&self) -> Option<Dec> {
         self.quantity.checked_mul(self.price)
+    }
+
+    fn least_told(&self, to: &Asset) -> String {
+        format!("{} {to} at least", self.least().map_or_else(String::new, |least| least.rounded(8).to_string()))
     }
 }
 
@@ -222,16 +231,40 @@ impl Flatten {
         }
     }
 
-    /// Its owner's word on the plan that was asked for then.
-    pub fn confirm(&mut self, now: Time, plan: Time) -> Result<(), &'static str> {
+    /// Whether its owner may say yes to the plan that was asked for then.
+    pub fn may_confirm(&self, now: Time, plan: Time) -> Result<(), &'static str> {
         if self.asked_at != plan || self.stage != Stage::Planned {
             return Err("that is not the plan that waits: ask for a new one");
         }
         if now.since(self.since) > WORD_WITHIN {
             return Err("the plan is too old, and its prices as well: ask for a new one");
         }
+        Ok(())
+    }
+
+    pub fn confirm(&mut self, now: Time, plan: Time) -> Result<(), &'static str> {
+        self.may_confirm(now, plan)?;
         self.stage = Stage::Selling;
         Ok(())
+    }
+
+    /// The plan that was asked for then, each order with the worst that it brings, for whoever is to approve it.
+    #[must_use]
+    pub fn told(&self, plan: Time) -> Option<String> {
+        let stands = self.asked_at == plan && self.stage == Stage::Planned;
+        let offer = |leg: &Leg| match &leg.state {
+            LegState::Offered(offer) => {
+                let Offer { symbol, quantity, price, .. } = offer;
+                Some(format!("sell {quantity} of {symbol} at {price} or more: {}", offer.least_told(&self.to)))
+            }
+            LegState::Reading
+            | LegState::Stays { .. }
+            | LegState::Sent(_)
+            | LegState::Sold { .. }
+            | LegState::Unknown { .. } => None,
+        };
+        let offers: Vec<String> = self.legs.values().filter_map(offer).collect();
+        stands.then(|| format!("{}; approved after {} UTC it is too old", offers.join("; "), self.since + WORD_WITHIN))
     }
 
     /// What is to be done now, each for an asset. The account announces the orders to itself before it lets them go.
@@ -276,12 +309,14 @@ impl Flatten {
         ClientId::new(&format!("cs-{hex}"))
     }
 
-    pub fn sent(&mut self, effect: EffectId, asset: Asset) {
+    pub fn sent(&mut self, now: Time, effect: EffectId, asset: Asset) {
         if let Some(leg) = self.legs.get_mut(&asset)
-            && let LegState::Offered(offer) = &leg.state
             && self.stage == Stage::Selling
         {
-            leg.state = LegState::Sent(offer.clone());
+            leg.answer_by = Some(now + ANSWERED_WITHIN);
+            if let LegState::Offered(offer) = &leg.state {
+                leg.state = LegState::Sent(offer.clone());
+            }
         }
         self.under_way.insert(effect, asset);
     }
@@ -315,18 +350,28 @@ impl Flatten {
         match self.stage {
             Stage::ReadingBalances | Stage::ReadingPrices => Some(self.since + READ_WITHIN),
             Stage::Selling => {
-                let busy = |asset: &Asset| self.under_way.values().any(|busy| busy == asset);
-                let waits = |(asset, leg): (&Asset, &Leg)| {
-                    leg.look_at.filter(|_| matches!(leg.state, LegState::Sent(_)) && !busy(asset))
-                };
-                self.legs.iter().filter_map(waits).min()
+                let sent = self.legs.values().filter(|leg| matches!(leg.state, LegState::Sent(_)));
+                sent.filter_map(|leg| leg.answer_by.or(leg.look_at)).min()
             }
             Stage::Planned | Stage::Done | Stage::Failed { .. } => None,
         }
     }
 
+    /// What is answered after this is not listened to: the exchange is asked for the order by its id.
+    pub fn cut_off_overdue(&mut self, now: Time) {
+        let overdue = |asset: &Asset| self.legs.get(asset).and_then(|leg| leg.answer_by).is_some_and(|at| at <= now);
+        let effects: Vec<EffectId> =
+            self.under_way.iter().filter(|(_, asset)| overdue(asset)).map(|(effect, _)| *effect).collect();
+        for effect in effects {
+            self.handle_outcome(now, effect, &ActOutcome::Unknown { reason: "no answer came in time".into() });
+        }
+    }
+
     pub fn handle_outcome(&mut self, now: Time, effect: EffectId, outcome: &ActOutcome) {
         let Some(asset) = self.under_way.remove(&effect) else { return };
+        if let Some(leg) = self.legs.get_mut(&asset) {
+            leg.answer_by = None;
+        }
         match self.stage {
             Stage::ReadingBalances => self.balances(now, outcome),
             Stage::ReadingPrices => {
@@ -354,7 +399,8 @@ impl Flatten {
         let mut held: Vec<&Balance> = balances.iter().filter(held).collect();
         self.beyond = held.len().saturating_sub(LEGS_MAX);
         held.truncate(LEGS_MAX);
-        let leg = |row: &Balance| Leg { free: row.free, state: LegState::Reading, looks: 0, look_at: None };
+        let leg =
+            |row: &Balance| Leg { free: row.free, state: LegState::Reading, looks: 0, look_at: None, answer_by: None };
         self.legs = held.into_iter().map(|row| (row.asset.clone(), leg(row))).collect();
         (self.stage, self.since) = (Stage::ReadingPrices, now);
     }
@@ -470,6 +516,7 @@ impl Flatten {
             }
             Stage::Selling => {
                 for leg in self.legs.values_mut() {
+                    leg.answer_by = None;
                     match &leg.state {
                         LegState::Offered(_) => {
                             leg.state = LegState::Stays { why: "countersign started again before it was sent".into() };

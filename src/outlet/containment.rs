@@ -90,6 +90,8 @@ enum Kind {
     Probe,
     Orders,
     Money,
+    /// The markets' prices, before a sale.
+    Prices,
     Upkeep,
 }
 
@@ -360,7 +362,7 @@ impl ContainmentOutlet {
     async fn quote(&self, symbol: &Symbol, clock: &(impl Fn() -> Time + Sync)) -> Result<ActOutcome, ActOutcome> {
         let calls = Call::quote(symbol);
         let [info, average, day, depth] =
-            calls.each_ref().map(|call| self.ask(Kind::Money, call, With::Nothing, clock));
+            calls.each_ref().map(|call| self.ask(Kind::Prices, call, With::Nothing, clock));
         let (info, average, day, depth) = tokio::join!(info, average, day, depth);
         let (info, average, day, depth) = (body(info?)?, body(average?)?, body(day?)?, body(depth?)?);
         quote::quote(symbol, &info, [&average, &day], &depth).map_err(unreadable)
@@ -406,9 +408,14 @@ impl ContainmentOutlet {
             Kind::Orders | Kind::Money if call.by == By::Cancel => {
                 not_sent("no key to cancel with is configured ([containment] cancel_key, cancel_secret)")
             }
-            Kind::List | Kind::Rights | Kind::Delete | Kind::Probe | Kind::Orders | Kind::Money | Kind::Upkeep => {
-                not_sent("no key of the master is configured ([containment] admin_key, admin_secret)")
-            }
+            Kind::List
+            | Kind::Rights
+            | Kind::Delete
+            | Kind::Probe
+            | Kind::Orders
+            | Kind::Money
+            | Kind::Prices
+            | Kind::Upkeep => not_sent("no key of the master is configured ([containment] admin_key, admin_secret)"),
         })?;
         let answer = self.ask(kind, call, With::Signed(credential), clock).await?;
         match answer.reply().ending() {
@@ -494,7 +501,11 @@ impl ContainmentOutlet {
         if call.weight == 0 {
             return Ok(());
         }
-        let share = if matches!(kind, Kind::Orders | Kind::Money) { Share::Orders } else { Share::Keys };
+        let share = match kind {
+            Kind::Prices => Share::Plans,
+            Kind::Orders | Kind::Money => Share::Orders,
+            Kind::List | Kind::Rights | Kind::Delete | Kind::Probe | Kind::Upkeep => Share::Keys,
+        };
         let paid = state.weight.spend(now, call.weight, share);
         paid.map_err(|held| ActOutcome::Held { until: held.until, reason: held.reason.into() })
     }

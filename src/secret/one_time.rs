@@ -21,17 +21,31 @@ pub struct OneTimePasswords(totp_rs::Totp);
 pub struct Passwords {
     common: Option<Arc<OneTimePasswords>>,
     people: BTreeMap<Way, Option<Arc<OneTimePasswords>>>,
+    names: Vec<(Box<str>, Arc<OneTimePasswords>)>,
 }
 
 impl Passwords {
     pub fn common(passwords: OneTimePasswords) -> Self {
-        Self { common: Some(Arc::new(passwords)), people: BTreeMap::new() }
+        Self { common: Some(Arc::new(passwords)), ..Self::default() }
     }
 
-    /// Without passwords of his own nothing of his counts, and the common one does not either.
-    pub fn add_person(&mut self, ways: &[Way], passwords: Option<OneTimePasswords>) {
+    /// Without passwords of his own nothing of his counts, and the common one does not either. Two people with one secret
+    /// are one person, wherever it lies.
+    pub fn add_person(
+        &mut self,
+        name: &str,
+        ways: &[Way],
+        passwords: Option<OneTimePasswords>,
+    ) -> Result<(), OneTimeError> {
         let passwords = passwords.map(Arc::new);
+        if let Some(own) = &passwords {
+            if let Some((other, _)) = self.names.iter().find(|(_, known)| known.0.secret() == own.0.secret()) {
+                return Err(OneTimeError::Shared(other.clone(), name.into()));
+            }
+            self.names.push((name.into(), own.clone()));
+        }
         self.people.extend(ways.iter().map(|way| (*way, passwords.clone())));
+        Ok(())
     }
 
     pub fn is_person(&self, way: Way) -> bool {
@@ -50,6 +64,10 @@ pub enum OneTimeError {
         "the secret of the one-time passwords is no base32 of at least 16 bytes\nhint: countersign secret totp NAME"
     )]
     Secret,
+    #[error(
+        "persons {0} and {1} have one secret of one-time passwords under two names\nhint: countersign secret totp NAME makes one for each"
+    )]
+    Shared(Box<str>, Box<str>),
     #[error("the one-time passwords cannot be shown as a QR code: {0}")]
     Shown(String),
 }
@@ -99,8 +117,8 @@ mod tests {
         let made = |secret: &str| OneTimePasswords::new(&secret.into(), &Account::new("main")).unwrap();
         let mut passwords = Passwords::common(made(SECRET));
         let (phone, host, other) = (Way::Telegram { user: 1 }, Way::Host { uid: 1 }, Way::Host { uid: 2 });
-        passwords.add_person(&[phone, host], Some(made("MFRGGZDFMZTWQ2LKMFRGGZDFMZTWQ2LK")));
-        passwords.add_person(&[other], None);
+        passwords.add_person("alice", &[phone, host], Some(made("MFRGGZDFMZTWQ2LKMFRGGZDFMZTWQ2LK"))).unwrap();
+        passwords.add_person("bob", &[other], None).unwrap();
         let now = Time::from_millis(59_000);
         for (way, expected) in [
             (phone, Totp::Wrong),
@@ -109,6 +127,19 @@ mod tests {
             (Way::Telegram { user: 2 }, Totp::Right { step: 1 }),
         ] {
             assert_eq!(passwords.check(way, "287082", now), expected, "{way:?}");
+        }
+    }
+
+    #[test]
+    fn two_people_never_have_one_secret() {
+        let made = |secret: &str| Some(OneTimePasswords::new(&secret.into(), &Account::new("main")).unwrap());
+        let mut passwords = Passwords::default();
+        passwords.add_person("alice", &[Way::Host { uid: 1 }], made(SECRET)).unwrap();
+        passwords.add_person("carol", &[Way::Host { uid: 3 }], made("MFRGGZDFMZTWQ2LKMFRGGZDFMZTWQ2LK")).unwrap();
+        let same = format!(" {SECRET}\n");
+        for secret in [SECRET, &same] {
+            let refused = passwords.add_person("bob", &[Way::Host { uid: 2 }], made(secret)).unwrap_err().to_string();
+            assert!(refused.starts_with("persons alice and bob have one secret") && !refused.contains(SECRET));
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Budget {
 /// What a request is for, and so how much of the address's weight may be gone when it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
+    /// What only prepares a sale, and can wait: it leaves room for the cancels of an emergency.
+    Plans,
     /// Reads that watch: the bot may share the address, and a ban would blind us.
     Reads,
     /// Cancels and the reads between them, which a thief can make many: they leave room for the keys.
@@ -35,6 +37,7 @@ impl Share {
     const fn ceiling(self) -> u32 {
         WEIGHT_PER_MINUTE / 10
             * match self {
+                Self::Plans => 5,
                 Self::Orders => 7,
                 Self::Reads => 8,
                 Self::Keys => 10,
@@ -43,6 +46,9 @@ impl Share {
 
     const fn used_up(self) -> &'static str {
         match self {
+            Self::Plans => {
+                "half of the request weight is used up on this address; the rest is kept for what cannot wait"
+            }
             Self::Reads => "the request weight for reads is used up on this address",
             Self::Orders => "70 % of the request weight is used up on this address; the rest is kept for the keys",
             Self::Keys => "the request weight is used up on this address",
@@ -132,6 +138,16 @@ mod tests {
         assert!(budget.spend(at(1), 1, Share::Reads).is_err());
         budget.spend(at(1), 1_200, Share::Keys).unwrap();
         assert!(budget.spend(at(1), 1, Share::Keys).is_err());
+    }
+
+    #[test]
+    fn what_only_prepares_a_sale_leaves_room_for_cancels() {
+        let mut budget = Budget::default();
+        while budget.spend(at(1), 30, Share::Plans).is_ok() {}
+        for _ in 0..1_200 {
+            budget.spend(at(1), 1, Share::Orders).unwrap();
+        }
+        assert!(budget.spend(at(1), 1, Share::Orders).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow};
+use countersign::kernel::claim::Claim;
 use countersign::kernel::command::{Allowable, Command, Totp};
 use countersign::kernel::declared::Declared;
 use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};
@@ -17,14 +18,14 @@ use crate::desk::Desk;
 use crate::stopping::may_stop;
 
 /// Alice comes on two ways, bob on two, carol on the host alone; mallory is on the Telegram list and no person.
-const ALICE: [Way; 2] = [Way::Telegram { user: 1 }, Way::Host { uid: 1001 }];
-const BOB: [Way; 2] = [Way::Telegram { user: 2 }, Way::Host { uid: 1002 }];
+pub const ALICE: [Way; 2] = [Way::Telegram { user: 1 }, Way::Host { uid: 1001 }];
+pub const BOB: [Way; 2] = [Way::Telegram { user: 2 }, Way::Host { uid: 1002 }];
 const CAROL: Way = Way::Host { uid: 1003 };
 const MALLORY: [Way; 2] = [Way::Telegram { user: 666 }, Way::Host { uid: 0 }];
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
-fn fund(declared: &mut Declared) {
+pub fn fund(declared: &mut Declared) {
     may_stop(declared);
     let person = |name: &str, telegram, uid| Person { name: name.into(), telegram, uid: Some(uid) };
     declared.people = People {
@@ -37,7 +38,7 @@ fn act_mode(declared: &mut Declared) {
     declared.stopping.as_mut().unwrap().mode = Mode::Act;
 }
 
-fn say(desk: &mut Desk, way: Way, command: Command, totp: Totp) -> Answer {
+pub fn say(desk: &mut Desk, way: Way, command: Command, totp: Totp) -> Answer {
     say_why(desk, way, command, totp, Some("the audit is over"))
 }
 
@@ -48,7 +49,7 @@ fn say_why(desk: &mut Desk, way: Way, command: Command, totp: Totp, why: Option<
     desk.answers.pop().expect("a command is answered")
 }
 
-fn right(step: u64) -> Totp {
+pub fn right(step: u64) -> Totp {
     Totp::Right { step }
 }
 
@@ -58,7 +59,7 @@ fn refused(answer: Answer, part: &str) {
 }
 
 #[track_caller]
-fn requested(answer: Answer) -> Command {
+pub fn requested(answer: Answer) -> Command {
     let Answer::Requested { request } = answer else { panic!("{answer:?}") };
     Command::Approve { request }
 }
@@ -218,10 +219,14 @@ fn a_request_expires_is_declined_and_is_one_of_a_few() {
     assert!(told(&desk, "Request 3 was declined by bob (Telegram user 2)"));
 
     let delete = |name: &str| Command::DeleteKey { key: KeyPrint::of(name) };
-    for name in ["1", "2", "3", "4", "5", "6", "7", "8"] {
-        requested(say(&mut desk, ALICE[0], delete(name), Totp::Absent));
+    listed(&mut desk, &["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    desk.wait_ms(MINUTE);
+    for (way, names) in [(ALICE[0], ["1", "2", "3", "4"]), (BOB[0], ["5", "6", "7", "8"])] {
+        for name in names {
+            requested(say(&mut desk, way, delete(name), Totp::Absent));
+        }
     }
-    refused(say(&mut desk, BOB[0], delete("9"), Totp::Absent), "8 requests wait already");
+    refused(say(&mut desk, CAROL, delete("9"), Totp::Absent), "8 requests wait already");
     let kill = requested(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent));
     assert_eq!(kill, Command::Approve { request: 12 }, "for a kill there is always room");
     assert_eq!(say(&mut desk, BOB[0], Command::Freeze, Totp::Absent), Answer::Done, "a freeze waits for nobody");
@@ -230,6 +235,127 @@ fn a_request_expires_is_declined_and_is_one_of_a_few() {
         let answer = say(&mut desk, ALICE[0], delete("1"), Totp::Absent);
         assert!(matches!(answer, Answer::Requested { request: 1..=99 }), "{answer:?}");
     }
+}
+
+/// A freeze is begun, and the list shows these keys, which nobody declared, beside the bot's.
+fn listed(desk: &mut Desk, names: &[&str]) {
+    assert_eq!(say(desk, CAROL, Command::Freeze, Totp::Absent), Answer::Done);
+    let keys: Vec<(&str, KeyRights)> = names.iter().chain(&["bot"]).map(|name| (*name, KeyRights::NONE)).collect();
+    desk.acts.retain(|(_, act)| *act == Act::ListKeys);
+    let (effect, _) = desk.acts.pop_back().expect("a freeze lists the keys");
+    desk.event(Event::Acted { effect, outcome: ActOutcome::Keys(rows(&keys)) });
+    desk.acts.clear();
+}
+
+#[test]
+fn one_person_asks_for_a_few_things_and_for_no_key_that_nobody_has_seen() {
+    let mut desk = Desk::open_with(fund);
+    let delete = |name: &str| Command::DeleteKey { key: KeyPrint::of(name) };
+    refused(say(&mut desk, ALICE[0], delete("1"), Totp::Absent), "no containment has listed the account's keys");
+    listed(&mut desk, &["1", "2", "3", "4", "5"]);
+    refused(say(&mut desk, ALICE[0], delete("unseen"), Totp::Absent), "list has not shown such a key");
+    refused(say(&mut desk, ALICE[0], delete("cancel"), Totp::Absent), "one of countersign's own");
+    let allow = Command::Allow { what: Allowable::Key(KeyPrint::of("unseen")), for_s: None };
+    refused(say(&mut desk, ALICE[0], allow, right(1)), "list has not shown such a key");
+    assert_eq!((desk.kernel.status().requests.len(), desk.announced.len()), (0, 0), "and nobody was bothered");
+    for name in ["1", "2", "3", "4"] {
+        requested(say(&mut desk, ALICE[0], delete(name), Totp::Absent));
+    }
+    refused(say(&mut desk, ALICE[1], delete("5"), Totp::Absent), "4 things within a minute");
+    desk.wait_ms(MINUTE);
+    refused(say(&mut desk, ALICE[1], delete("5"), Totp::Absent), "4 requests of yours wait already");
+    requested(say(&mut desk, BOB[0], delete("5"), Totp::Absent));
+
+    // Asked for and taken back again and again: each time is told on every channel.
+    let mut desk = Desk::open_with(fund);
+    let kill_and_decline = |desk: &mut Desk| {
+        let answer = say(desk, ALICE[0], Command::Kill, Totp::Absent);
+        if let Answer::Requested { request } = answer {
+            assert_eq!(say(desk, ALICE[0], Command::Decline { request }, Totp::Absent), Answer::Done);
+        }
+        answer
+    };
+    for _ in 0..8 {
+        requested(kill_and_decline(&mut desk));
+    }
+    refused(kill_and_decline(&mut desk), "8 things within a minute");
+    desk.restart();
+    refused(kill_and_decline(&mut desk), "8 things within a minute");
+    assert!(matches!(say(&mut desk, BOB[0], Command::Kill, Totp::Absent), Answer::Requested { .. }), "another may");
+    desk.wait_ms(11 * MINUTE);
+    requested(kill_and_decline(&mut desk));
+    // Whatever else he asked for, he may still ask for a kill.
+    for step in 1..4 {
+        requested(say(&mut desk, ALICE[0], Command::Allow { what: network(step), for_s: None }, right(step)));
+    }
+    refused(say(&mut desk, ALICE[0], Command::Arm, right(9)), "4 things within a minute");
+    requested(say(&mut desk, ALICE[0], Command::Kill, Totp::Absent));
+}
+
+fn network(number: u64) -> Allowable {
+    format!("203.0.113.{number}").parse().unwrap()
+}
+
+/// Whoever moves the chat moves the alerts: one person asks, another approves, and then the asker alone may, for a while.
+#[test]
+fn another_chat_is_paired_with_two_peoples_word() {
+    let mut desk = Desk::open_with(fund);
+    let may = |desk: &Desk| {
+        let ways = ALICE.into_iter().chain(BOB).chain(MALLORY);
+        ways.filter(|way| desk.kernel.may_pair(desk.now, *way)).collect::<Vec<_>>()
+    };
+    assert_eq!(may(&desk), []);
+    refused(say(&mut desk, ALICE[1], Command::Pair, Totp::Absent), "needs a one-time password");
+    let approve = requested(say(&mut desk, ALICE[1], Command::Pair, right(1)));
+    assert!(told(&desk, "asks to pair Telegram with another chat, to which all alerts go then"));
+    refused(say(&mut desk, ALICE[0], approve.clone(), right(2)), "whoever asks cannot approve");
+    assert_eq!(may(&desk), []);
+    assert_eq!(say(&mut desk, BOB[0], approve, right(1)), Answer::Done);
+    desk.restart();
+    assert_eq!(may(&desk), ALICE);
+    desk.wait_ms(10 * MINUTE);
+    assert_eq!(may(&desk), []);
+    // Who may approve is no longer what it was.
+    let approve = requested(say(&mut desk, ALICE[1], Command::Pair, right(3)));
+    assert_eq!(say(&mut desk, BOB[0], approve, right(3)), Answer::Done);
+    desk.declared.people.persons.remove(1);
+    desk.restart();
+    assert_eq!(may(&desk), []);
+    assert!(Desk::open_with(may_stop).kernel.may_pair(desk.now, Way::Host { uid: 0 }), "one person's word elsewhere");
+}
+
+/// One person's *not me* against the word of two: the account is frozen, which is one person's to say, and not killed.
+#[test]
+fn one_persons_not_me_kills_nothing_where_a_kill_takes_two() {
+    let fund_that_acts = |declared: &mut Declared| {
+        fund(declared);
+        act_mode(declared);
+    };
+    let mut desk = Desk::open_with(fund_that_acts);
+    desk.wait_ms(24 * HOUR);
+    let claim = Claim::parse("BTCUSDT", "BUY", "1200USDT", "3", "30m").unwrap();
+    let approve = requested(say(&mut desk, ALICE[0], Command::Manual { claim }, right(1)));
+    assert_eq!(say(&mut desk, BOB[0], approve, right(1)), Answer::Done);
+    desk.wait_ms(10_000);
+    let by_hand = desk.order(2, "web_2");
+    desk.show(by_hand.placed());
+    desk.pass();
+    desk.reads.clear();
+    desk.acts.clear();
+    assert_eq!(say(&mut desk, CAROL, Command::NotMe { window: None }, Totp::Absent), Answer::Done);
+    desk.answer(by_hand.found(OrderStatus::New));
+    assert_eq!(word(&desk), "not frozen yet");
+    let lines = desk.incident("foreign_order").lines;
+    assert!(lines.iter().any(|line| line.text.contains("a kill takes another's word here")), "{lines:#?}");
+    let approve = requested(say(&mut desk, CAROL, Command::Kill, Totp::Absent));
+    assert_eq!(say(&mut desk, ALICE[0], approve, Totp::Absent), Answer::Done);
+    assert_eq!(word(&desk), "not contained");
+
+    // What rests on nobody's word it kills as before.
+    let mut desk = Desk::open_with(fund_that_acts);
+    desk.wait_ms(24 * HOUR);
+    theft(&mut desk, 3);
+    assert_eq!(word(&desk), "not contained");
 }
 
 #[test]
@@ -392,6 +518,12 @@ fn an_allowed_network_is_familiar_for_a_while() {
     let end = Command::EndAllowance { what: "192.0.2.4".parse().unwrap() };
     assert_eq!(say(&mut desk, host, end.clone(), Totp::Absent), Answer::Done);
     refused(say(&mut desk, host, end, Totp::Absent), "nothing like that is allowed");
+    // However often one is told anew, its old timers are gone: two ends are left, its own and that of all others.
+    for step in 50..80 {
+        assert_eq!(say(&mut desk, host, allow("192.0.2.5", Some(step)), right(step)), Answer::Done);
+    }
+    let state = serde_json::to_string(desk.kernel.state()).unwrap();
+    assert_eq!(state.matches("AllowanceEnds").count(), 2);
     assert!(seen(&mut desk, "192.0.2.4") && !seen(&mut desk, "192.0.2.5"));
 }
 
@@ -418,6 +550,28 @@ fn a_key_is_allowed_only_where_the_exchange_has_shown_it() {
 }
 
 #[test]
+fn changes_of_what_stands_in_the_file_alone_are_told_and_what_an_older_version_did_not_write_is_none() {
+    let mut desk = Desk::open_with(fund);
+    let place = |desk: &mut Desk, places: &[(&str, &str)]| {
+        let places = places.iter().map(|(what, told)| ((*what).into(), (*told).into())).collect();
+        desk.declared.places = Some(places);
+        desk.restart();
+    };
+    place(&mut desk, &[("sub_account", "bot@example.com"), ("totp of alice", "vault:a"), ("totp of bob", "vault:b")]);
+    assert!(desk.kernel.notices().iter().all(|notice| &*notice.rule != "configuration"), "nothing to compare with");
+    place(&mut desk, &[("sub_account", "other@example.com"), ("totp of bob", "vault:b"), ("the way", "unit")]);
+    let lines: Vec<String> = desk.incident("configuration").lines.iter().map(|line| line.text.to_string()).collect();
+    assert_eq!(
+        lines,
+        [
+            "sub_account was bot@example.com, and is other@example.com",
+            "the way was none, and is unit",
+            "totp of alice was vault:a, and is none",
+        ]
+    );
+}
+
+#[test]
 fn changes_of_what_is_trusted_are_told_with_old_and_new_and_a_first_start_is_none() {
     let mut desk = Desk::open_with(fund);
     assert!(desk.kernel.notices().iter().all(|notice| &*notice.rule != "configuration"));
@@ -429,6 +583,9 @@ fn changes_of_what_is_trusted_are_told_with_old_and_new_and_a_first_start_is_non
     stopping.keys.remove(0);
     desk.declared.people.two_people = false;
     desk.declared.familiar_networks.push("203.0.113.0/24".parse().unwrap());
+    let stopping = desk.declared.stopping.as_mut().unwrap();
+    (stopping.quiet, stopping.transfer_to_master) = (Duration::from_secs(1), true);
+    desk.declared.waits.pending_cap = Duration::from_secs(3_600);
     desk.restart();
     let lines = desk.incident("configuration").lines;
     for part in [
@@ -437,6 +594,9 @@ fn changes_of_what_is_trusted_are_told_with_old_and_new_and_a_first_start_is_non
         "keys was bot (bot, ",
         "two_people was true, and is false",
         "familiar_networks was none, and is 203.0.113.0/24",
+        "quiet_s was 5, and is 1",
+        "transfer_to_master was false, and is true",
+        "waits was pending_cap_s 10, unlogged_after_s 10,",
     ] {
         assert!(lines.iter().any(|line| line.text.contains(part)), "{part}: {lines:#?}");
     }

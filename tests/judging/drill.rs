@@ -85,6 +85,7 @@ fn a_drill_mixes_with_no_theft_and_contains_nothing() {
     });
     let answer = desk.answers.pop();
     assert!(matches!(&answer, Some(Answer::Refused { reason }) if reason.contains("a drill")), "{answer:?}");
+    assert!(matches!(&answer, Some(Answer::Refused { reason }) if reason.contains("/kill main")), "{answer:?}");
     desk.wait_ms(20_000);
     assert!(desk.acts.is_empty() && desk.reads.is_empty() && desk.kernel.progress().is_none());
     let thief = desk.order(3, "thief");

@@ -8,6 +8,7 @@ use countersign::kernel::event::{Answer, EffectId, Event, Tags, Ticket};
 use countersign::kernel::flatten::{Sale, Stage};
 use countersign::kernel::order::{Asset, ClientId, ExecutionType, OrderStatus, Side, Symbol, TimeInForce};
 
+use crate::authority::{ALICE, BOB, fund, requested, right, say};
 use crate::desk::{Desk, balance, check, dec};
 use crate::stopping::may_stop;
 
@@ -181,6 +182,43 @@ fn a_plan_gets_old() {
     refused(wide, "at most 10 %");
 }
 
+/// What a plan reads costs request weight that the cancels of an emergency need.
+#[test]
+fn plans_are_few_and_none_is_made_in_an_emergency() {
+    let ask = |desk: &mut Desk, to: &str| {
+        command(desk, Command::PlanFlatten { to: Asset::new(to), within: dec("0.01") }, Totp::Absent)
+    };
+    let mut desk = desk();
+    let first = plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+    assert_eq!(ask(&mut desk, "USDT"), Answer::Done);
+    assert!(desk.acts.is_empty() && sale(&desk) == first, "it stands, and nothing is read again");
+    refused(ask(&mut desk, "EUR"), "ask for another one in ");
+    desk.wait_ms(30_000);
+    assert_eq!(ask(&mut desk, "EUR"), Answer::Done);
+    assert_eq!(next(&mut desk).1, Act::Balances);
+    desk.wait_ms(61_000);
+    assert_eq!(command(&mut desk, Command::Freeze, Totp::Absent), Answer::Done);
+    refused(ask(&mut desk, "USDT"), "is being contained");
+}
+
+#[test]
+fn who_approves_a_sale_is_shown_what_is_sold() {
+    let mut desk = Desk::open_with(fund);
+    desk.wait_ms(1_000);
+    desk.acts.clear();
+    let shown = plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+    let flatten = |plan| Command::Flatten { plan };
+    let other = shown.plan + Duration::from_secs(1);
+    refused(say(&mut desk, ALICE[0], flatten(other), right(1)), "not the plan that waits");
+    let approve = requested(say(&mut desk, ALICE[0], flatten(shown.plan), right(1)));
+    let what = "(sell 0.3 of BTCUSDT at 59400 or more: 17820 USDT at least; approved after ";
+    assert!(desk.announced[0].contains(what), "{:?}", desk.announced);
+    let waits = desk.kernel.status().requests.remove(0).what;
+    assert!(waits.contains(what), "{waits}");
+    assert_eq!(say(&mut desk, BOB[0], approve, right(1)), Answer::Done);
+    assert!(matches!(next(&mut desk).1, Act::Sell { .. }));
+}
+
 #[test]
 fn an_order_whose_answer_was_lost_is_looked_for_and_never_sent_again() {
     let lost = || ActOutcome::Unknown { reason: "timed out".into() };
@@ -216,6 +254,30 @@ fn an_order_whose_answer_was_lost_is_looked_for_and_never_sent_again() {
         desk.wait_ms(60_000);
         assert!(!desk.acts.iter().any(|(_, act)| matches!(act, Act::Sell { .. })), "{what}");
     }
+}
+
+/// An act whose answer never comes: the order is asked about a minute later, and if that is not answered either, it ends
+/// as not known.
+#[test]
+fn what_is_never_answered_is_asked_about_and_is_not_under_way_for_ever() {
+    let mut desk = desk();
+    let shown = plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+    assert_eq!(command(&mut desk, Command::Flatten { plan: shown.plan }, Totp::Right { step: 2 }), Answer::Done);
+    let (sell, act) = next(&mut desk);
+    let Act::Sell { id, .. } = act else { panic!("{act:?}") };
+    desk.wait_ms(59_000);
+    assert!(desk.acts.is_empty() && sale(&desk).stage == Stage::Selling);
+    for look in 1..=4 {
+        desk.wait_ms(62_000);
+        let (_, act) = next(&mut desk);
+        assert_eq!(act, Act::FindOrder { symbol: Symbol::new("BTCUSDT"), id: id.clone() }, "look {look}");
+        assert!(desk.acts.is_empty() && sale(&desk).stage == Stage::Selling, "look {look}");
+    }
+    desk.wait_ms(62_000);
+    assert_eq!(sale(&desk).stage, Stage::Done);
+    assert!(sale(&desk).lines[0].contains("NOT KNOWN"), "{:?}", sale(&desk).lines);
+    answer(&mut desk, sell, ActOutcome::Sold { executed: dec("0.3"), received: dec("17950") });
+    assert!(desk.acts.is_empty() && sale(&desk).lines[0].contains("NOT KNOWN"), "its time is over");
 }
 
 #[test]

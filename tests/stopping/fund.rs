@@ -26,6 +26,10 @@ async fn what_one_person_asks_for_on_the_host_the_other_approves_on_his_phone() 
     let daemon = stage.run();
     stage.until_proved().await;
     stage.pair(&api).await;
+    // From now on the alerts of both go there, and one of them alone does not move them.
+    let moved = stage.countersign(&["pair", "--why", "another chat"], "123456\n").await;
+    assert!(moved.status == 1 && moved.out.is_empty() && moved.err.contains("another person"), "{moved:?}");
+    assert!(moved.err.contains("the one-time password is wrong"), "{moved:?}");
 
     let frozen = stage.countersign(&["freeze", "main", "--yes", "--json"], "").await;
     assert_eq!((frozen.status, &frozen.json()["word"]), (0, &json!("frozen")), "{frozen:?}");

@@ -77,7 +77,7 @@ fn passwords(config: &SharedConfig) -> Passwords {
     let made = |secret: &str| OneTimePasswords::new(&secret.into(), &Account::new("main")).unwrap();
     let mut passwords = Passwords::common(made(TOTP_SECRET));
     for person in &config.people.persons {
-        passwords.add_person(&person.ways(), Some(made(&secret_of(&person.name))));
+        passwords.add_person(&person.name, &person.ways(), Some(made(&secret_of(&person.name)))).unwrap();
     }
     passwords
 }

@@ -153,6 +153,28 @@ fn money_is_moved_where_it_is_asked_for_and_can_be() {
 }
 
 #[test]
+fn what_is_told_of_a_change_names_places_and_holds_no_secret() {
+    let places = |text: &str| parse(text).unwrap().places().into_iter().collect::<std::collections::BTreeMap<_, _>>();
+    let told = places(ASK);
+    for (what, part) in [
+        ("sub_account", "bot+1@example.com"),
+        ("admin_key", "file:admin.key"),
+        ("cancel_secret", "file:cancel.secret"),
+        ("the place of key bot", "file:bot.key"),
+        ("the way to stop the bot unit", "unit \"freqtrade.service\" of the user's manager within 30 s"),
+        ("the way to stop the bot command", "command \"/usr/bin/docker\" with 2 arguments (print "),
+        ("the way to stop the bot freqtrade", "with user file:user and password file:password"),
+        ("the way to stop the bot hook", "webhook at https://stop.example (print "),
+    ] {
+        assert!(told.get(what).is_some_and(|told| told.contains(part)), "{what}: {told:?}");
+    }
+    // A path can be a secret: that it has changed is told, and no more of it.
+    let moved = places(&ASK.replace("stop.example/it", "stop.example/hush"));
+    let hook = "the way to stop the bot hook";
+    assert!(moved[hook] != told[hook] && !moved[hook].contains("hush"), "{}", moved[hook]);
+}
+
+#[test]
 fn mode_watch_loads_nothing() {
     for text in [ASK.replace("\"ask\"", "\"watch\""), ASK.replace("mode = \"ask\"", ""), String::new()] {
         // No secret is there: each load would fail.

@@ -58,8 +58,7 @@ impl Kernel {
         let at = self.state.now.at;
         let until = at + span;
         allowed.push(Allowance { what: what.clone(), by: by.into(), why: why.map(Into::into), at, until });
-        self.state.timers.insert((until, Timer::AllowanceEnds));
-        self.share_allowed_keys();
+        self.allowances_changed();
         let account = quoted(self.declared.account.as_str());
         let means = match what {
             Allowable::Network(_) => "is familiar, and an address in it is no finding",
@@ -75,7 +74,7 @@ impl Kernel {
     }
 
     /// Only what the exchange has shown: nobody allows a key in advance, or by a slip of the finger.
-    fn may_allow_key(&self, key: &KeyPrint) -> Result<(), String> {
+    pub(super) fn may_allow_key(&self, key: &KeyPrint) -> Result<(), String> {
         let stopping = self.may_stop()?;
         if stopping.keys.iter().any(|declared| declared.print == *key) {
             return Err("that key is declared already".to_owned());
@@ -105,7 +104,7 @@ impl Kernel {
     }
 
     fn ended(&mut self, allowance: &Allowance, how: &str) {
-        self.share_allowed_keys();
+        self.allowances_changed();
         let account = quoted(self.declared.account.as_str());
         self.announce(format!("{} is no longer allowed on {account}: {how}.", allowance.what));
     }
@@ -128,7 +127,11 @@ impl Kernel {
         self.state.trust.allowed.iter().filter_map(key).collect()
     }
 
-    fn share_allowed_keys(&mut self) {
+    /// One timer for each that stands, however often it was told anew.
+    fn allowances_changed(&mut self) {
+        self.state.timers.retain(|(_, timer)| *timer != Timer::AllowanceEnds);
+        let ends = self.state.trust.allowed.iter().map(|known| (known.until, Timer::AllowanceEnds));
+        self.state.timers.extend(ends);
         let (now, keys) = (self.now(), self.allowed_keys());
         if let Some(containment) = self.state.stop.containment_mut() {
             containment.allow(now, keys);

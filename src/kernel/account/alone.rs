@@ -3,6 +3,7 @@
 //! Mode *act* needs the stranger's order on the stream and the same order read by REST, and the bot's own word shown to
 //! be getting through. It never acts while it cannot see, on a failed read, after a jump of the clock, or on the first
 //! day. A cooldown and a daily maximum bound the kills; a freeze, which can be taken back, is not bounded.
+//! In fund mode one person's *not me* leads to a freeze alone: that the order is a stranger's rests on his word.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::account::{Kernel, Purpose, Timer};
 use crate::kernel::blotter::OrderKey;
+use crate::kernel::claim::ClaimStanding;
 use crate::kernel::containment::Aim;
 use crate::kernel::event::ReadOutcome;
 use crate::kernel::incident::{IncidentId, IncidentState, Priority};
@@ -29,6 +31,8 @@ const BAD_TAGS: &str = "no tag of your bot has verified for some minutes: is its
 const USED_UP: &[&str] = &[
     "Somebody may have used its kills up with small thefts: look at each, and `countersign kill` if the key is stolen.",
 ];
+const ONE_WORD: &str =
+    "one person said \"not me\", and a kill takes another's word here: it is frozen, countersign kill asks for more";
 const BY_ITSELF: &str = "countersign, by itself";
 
 /// What acting alone rests on.
@@ -131,6 +135,11 @@ impl Kernel {
         }
         // Much can have happened meanwhile: the bot's late word, above all.
         match self.may_act(key) {
+            // The order was its owners' until one person said that it was not.
+            Ok(()) if self.declared.people.two_people && self.is_disowned(key) => {
+                self.state.book.add_line(self.state.now.at, incident, ONE_WORD.to_owned());
+                self.contain_alone(Aim::Freeze, incident);
+            }
             Ok(()) => self.kill_within_bounds(incident),
             Err(why) => self.leave_to_owner(incident, &why),
         }
@@ -155,6 +164,11 @@ impl Kernel {
         }
         self.state.stop.alone.kills.push_back(now);
         self.contain_alone(Aim::Kill, incident);
+    }
+
+    fn is_disowned(&self, key: &OrderKey) -> bool {
+        let claimed = self.state.blotter.orders.get(key).and_then(|order| order.claimed.as_ref());
+        claimed.is_some_and(|claimed| claimed.standing == ClaimStanding::Disowned)
     }
 
     fn contain_alone(&mut self, aim: Aim, incident: IncidentId) {

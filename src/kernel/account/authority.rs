@@ -15,7 +15,7 @@ use crate::kernel::account::arming::Disarmed;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::act::KeyPrint;
 use crate::kernel::card::quoted;
-use crate::kernel::command::{Command, Totp};
+use crate::kernel::command::{Allowable, Command, Totp, told_span};
 use crate::kernel::containment::Aim;
 use crate::kernel::event::{Answer, Effect, Ticket};
 use crate::kernel::incident::{IncidentId, Priority};
@@ -33,11 +33,18 @@ const GUESSED: &[&str] = &[
 ];
 /// Waiting for approval at once; at the limit a new one is refused.
 const REQUESTS_MAX: usize = 8;
+/// Of these, one person's; at the limit he is refused, and the others may still ask. A kill always has its place.
+const REQUESTS_OF_ONE_MAX: usize = 4;
+/// One person's within a minute, whatever became of them, since each is told on every channel; beyond it he is refused. A
+/// kill is refused only after as many more.
+const ASKED_A_MINUTE: usize = 4;
+const MINUTE: Duration = Duration::from_secs(60);
 const REQUEST_COUNTS: Duration = Duration::from_secs(600);
+/// How long the asker may pair once it was approved.
+const PAIRING_COUNTS: Duration = Duration::from_secs(600);
 /// Numbers are short, since they are typed, and begin anew after this one.
 const REQUEST_NUMBER_MAX: u32 = 99;
 
-const OF_A_DRILL: &str = "that incident is a drill: there is nothing to contain, and nothing was done";
 const NO_PERSON: &str = "this takes two people here, and you are none of [[operators.person]]; a freeze takes one";
 const NO_REQUEST: &str = "there is no such request: it was approved, declined, or has expired";
 
@@ -51,6 +58,12 @@ pub struct Trust {
     requests: BTreeMap<u32, Request>,
     #[serde(default)]
     last_request: u32,
+    /// When each person asked, within the last minute.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    asked: BTreeMap<Box<str>, Vec<Time>>,
+    /// Who may pair Telegram anew, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    may_pair: Option<(Box<str>, Time)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) disarmed: Option<Disarmed>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -138,7 +151,11 @@ impl Kernel {
 
     fn obey(&mut self, ordered: Ordered) -> Result<Answer, String> {
         if ordered.incident.is_some_and(|id| self.state.book.is_drill(id)) {
-            return Err(OF_A_DRILL.to_owned());
+            let account = quoted(self.declared.account.as_str());
+            return Err(format!(
+                "that card is a drill's: there is nothing to contain, and nothing was done. If this is a real theft: \
+                 /freeze {account} or /kill {account}, on the host countersign kill {account}"
+            ));
         }
         let person = ordered.way.and_then(|way| self.declared.people.person(way)).map(|person| person.name.clone());
         match ordered.command {
@@ -155,6 +172,7 @@ impl Kernel {
             | Command::PlanFlatten { .. }
             | Command::Flatten { .. }
             | Command::EndManual
+            | Command::Pair
             | Command::NotMe { .. } => {}
             // Said before a password is used up for it.
             Command::Manual { ref claim } => self.may_open_claim(claim, ordered.why.as_deref().unwrap_or_default())?,
@@ -198,6 +216,8 @@ impl Kernel {
             Command::Manual { claim } => self.open_claim(claim, by, why.unwrap_or_default()),
             Command::EndManual => self.end_claim(&format!("ended by {by}")),
             Command::NotMe { window } => self.not_me(by, *window),
+            // The approval notes whose request it was.
+            Command::Pair => Ok(()),
             // A request is never of these.
             Command::Approve { .. } | Command::Decline { .. } => Err(NO_REQUEST.to_owned()),
         }
@@ -245,23 +265,79 @@ impl Kernel {
 
     fn may_request(&self, person: Option<&str>, command: &Command) -> Result<(), String> {
         let person = person.ok_or(NO_PERSON)?;
-        if *command == Command::Kill || *command == Command::Resume {
-            self.may_stop()?;
+        match command {
+            Command::Kill | Command::Resume => drop(self.may_stop()?),
+            Command::DeleteKey { key } => self.may_delete_key(key)?,
+            Command::Flatten { plan } => self.may_flatten(*plan)?,
+            Command::Allow { what: Allowable::Key(key), .. } => self.may_allow_key(key)?,
+            Command::Freeze
+            | Command::Disarm { .. }
+            | Command::Arm
+            | Command::Allow { what: Allowable::Network(_), .. }
+            | Command::EndAllowance { .. }
+            | Command::PlanFlatten { .. }
+            | Command::Manual { .. }
+            | Command::EndManual
+            | Command::NotMe { .. }
+            | Command::Pair
+            | Command::Approve { .. }
+            | Command::Decline { .. } => {}
         }
         let requests = &self.state.trust.requests;
         if let Some((number, same)) = requests.iter().find(|(_, request)| request.command == *command) {
             let whose = if *same.person == *person { "another person must" } else { "you can" };
             return Err(format!("{} asked for that already: {whose} approve request {number}", same.by));
         }
+        let now = self.now();
+        let asked = self.state.trust.asked.get(person).into_iter().flatten();
+        let lately = asked.filter(|at| now.since(**at) < MINUTE).count();
+        let is_kill = *command == Command::Kill;
+        if lately >= if is_kill { 2 * ASKED_A_MINUTE } else { ASKED_A_MINUTE } {
+            return Err(format!(
+                "you asked for {lately} things within a minute: wait for the next, or let another ask"
+            ));
+        }
         // For a kill, of which one at a time can wait, there is always room.
-        if requests.len() >= REQUESTS_MAX && *command != Command::Kill {
+        if requests.len() >= REQUESTS_MAX && !is_kill {
             return Err(format!("{REQUESTS_MAX} requests wait already: approve or decline one of them first"));
+        }
+        let own = requests.values().filter(|request| *request.person == *person && request.command != Command::Kill);
+        if own.count() >= REQUESTS_OF_ONE_MAX && !is_kill {
+            return Err(format!("{REQUESTS_OF_ONE_MAX} requests of yours wait already: decline one of them first"));
         }
         Ok(())
     }
 
+    /// What is asked for, so that whoever approves it need not look elsewhere.
+    fn words_in_full(&self, command: &Command) -> String {
+        let words = command.words(&quoted(self.declared.account.as_str()));
+        match command {
+            Command::Flatten { plan } => format!("{words} ({})", self.plan_told(*plan)),
+            Command::Freeze
+            | Command::Kill
+            | Command::DeleteKey { .. }
+            | Command::Resume
+            | Command::Disarm { .. }
+            | Command::Arm
+            | Command::Allow { .. }
+            | Command::EndAllowance { .. }
+            | Command::PlanFlatten { .. }
+            | Command::Manual { .. }
+            | Command::EndManual
+            | Command::NotMe { .. }
+            | Command::Pair
+            | Command::Approve { .. }
+            | Command::Decline { .. } => words,
+        }
+    }
+
     fn file_request(&mut self, person: Box<str>, ordered: Ordered) -> Answer {
+        let what = self.words_in_full(&ordered.command);
+        let now = self.now();
         let trust = &mut self.state.trust;
+        let asked = trust.asked.entry(person.clone()).or_default();
+        asked.retain(|at| now.since(*at) < MINUTE);
+        asked.push(now);
         let mut number = trust.last_request;
         // There are more numbers than requests.
         loop {
@@ -271,15 +347,13 @@ impl Kernel {
             }
         }
         trust.last_request = number;
-        let expires = self.state.now.at + REQUEST_COUNTS;
+        let expires = now + REQUEST_COUNTS;
         let Ordered { by, why, incident, command, .. } = ordered;
-        let account = quoted(self.declared.account.as_str());
         let code = if command.needs_totp() { " CODE" } else { "" };
         let text = format!(
-            "Request {number}: {by} asks to {}. Why: {}. NOTHING is done yet: another person must approve it before \
+            "Request {number}: {by} asks to {what}. Why: {}. NOTHING is done yet: another person must approve it before \
              {expires} UTC: /approve {number}{code}, or on the host: countersign approve {number}. If it is not meant: \
              /decline {number}. A freeze needs no second person.",
-            command.words(&account),
             why_told(why.as_deref()),
         );
         trust.requests.insert(number, Request { person, by, command, why, incident, expires });
@@ -304,7 +378,13 @@ impl Kernel {
         let words = request.command.words(&quoted(self.declared.account.as_str()));
         let by = format!("{}, approved by {}", request.by, ordered.by);
         let done = self.carry_out(&by, request.why.as_deref(), request.incident, &request.command);
+        if request.command == Command::Pair {
+            self.state.trust.may_pair = Some((request.person, now + PAIRING_COUNTS));
+        }
         let end = match &done {
+            Ok(()) if request.command == Command::Pair => {
+                format!("The asker has {} for countersign pair.", told_span(PAIRING_COUNTS))
+            }
             Ok(()) => "It is being done.".to_owned(),
             Err(reason) => format!("It could NOT be done: {reason}."),
         };
@@ -353,16 +433,24 @@ impl Kernel {
             self.state.timers.retain(|(_, timer)| *timer != Timer::Request(number));
             self.end_request(number, &request, "is void, since the people in the configuration have changed");
         }
+        self.state.trust.may_pair = None;
         let persons = &self.declared.people.persons;
         self.state.trust.codes.retain(|name, _| persons.iter().any(|person| person.name == *name));
+        self.state.trust.asked.retain(|name, _| persons.iter().any(|person| person.name == *name));
+    }
+
+    /// Whether this one may move the alerts to another chat: in fund mode only with another person's approval.
+    pub fn may_pair(&self, now: Time, way: Way) -> bool {
+        let person = self.declared.people.person(way).map(|person| &person.name);
+        let approved = self.state.trust.may_pair.as_ref().filter(|(_, until)| now < *until);
+        !self.declared.people.two_people || approved.is_some_and(|(asker, _)| person == Some(asker))
     }
 
     pub(super) fn request_statuses(&self) -> Vec<RequestStatus> {
-        let account = self.declared.account.as_str();
         let status = |(number, request): (&u32, &Request)| RequestStatus {
             request: *number,
             by: request.by.clone(),
-            what: request.command.words(account).into(),
+            what: self.words_in_full(&request.command).into(),
             why: request.why.clone(),
             expires: request.expires,
             needs_totp: request.command.needs_totp(),

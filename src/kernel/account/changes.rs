@@ -1,10 +1,11 @@
 //! What of the configuration decides who and what is trusted, compared from one start to the next: a change is told on
 //! every channel, old and new, since whoever can write the file is not always who may.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::kernel::account::Kernel;
-use crate::kernel::declared::Declared;
+use crate::kernel::declared::{Declared, Waits};
 use crate::kernel::incident::Priority;
 use crate::kernel::people::{People, Person};
 use crate::kernel::rule::Cause;
@@ -41,20 +42,44 @@ fn changes(before: &Declared, after: &Declared) -> Vec<String> {
         ("keys", stopping(keys)),
         ("ways to stop the bot", stopping(|s| list(s.iter().flat_map(|s| &s.hooks).map(ToString::to_string)))),
         ("freeze_unanswered_s", stopping(|s| told(s.and_then(|s| s.freeze_unanswered).map(|span| span.as_secs())))),
+        ("quiet_s", stopping(|s| told(s.map(|s| s.quiet.as_secs())))),
+        ("transfer_to_master", stopping(|s| s.is_some_and(|s| s.transfer_to_master).to_string())),
         ("two_people", people(|people| people.two_people.to_string())),
         ("persons", people(|people| list(people.persons.iter().map(person)))),
         ("familiar_networks", (networks(before), networks(after))),
+        ("waits", (waits(before), waits(after))),
         ("tagged_only", (before.tagged_only.to_string(), after.tagged_only.to_string())),
     ] {
         if old != new {
             lines.push(format!("{what} was {old}, and is {new}"));
         }
     }
+    // An older version wrote none: then there is nothing to compare with.
+    if let (Some(old), Some(new)) = (&before.places, &after.places) {
+        let of = |places: &Places, what: &str| places.get(what).map_or_else(|| "none".to_owned(), ToString::to_string);
+        let whats: BTreeSet<&Box<str>> = old.keys().chain(new.keys()).collect();
+        let changed = whats.into_iter().filter(|what| old.get(*what) != new.get(*what));
+        lines.extend(changed.map(|what| format!("{what} was {}, and is {}", of(old, what), of(new, what))));
+    }
     // Too long to be shown, and what they are now stands in the file.
     if limits(before) != limits(after) {
         lines.push("the bots or their limits are not what they were".to_owned());
     }
     lines
+}
+
+type Places = BTreeMap<Box<str>, Box<str>>;
+
+fn waits(declared: &Declared) -> String {
+    let Waits { pending_cap, unlogged_after, unseen_after, silent_after, audit_every } = &declared.waits;
+    let spans = [
+        ("pending_cap_s", pending_cap),
+        ("unlogged_after_s", unlogged_after),
+        ("unseen_after_s", unseen_after),
+        ("silent_after_s", silent_after),
+        ("audit_every_s", audit_every),
+    ];
+    list(spans.into_iter().map(|(name, span)| format!("{name} {}", span.as_secs())))
 }
 
 fn mode(stopping: Option<&Stopping>) -> String {

@@ -228,12 +228,19 @@ impl Kernel {
         self.state.stop.containment.as_deref().is_some_and(killing)
     }
 
-    pub(super) fn delete_key(&mut self, key: &KeyPrint, by: &str) -> Result<(), String> {
-        let now = self.now();
-        let Some(containment) = &mut self.state.stop.containment else {
+    /// Only what the exchange's list has shown: nobody asks another person about a key that nobody has ever seen.
+    pub(super) fn may_delete_key(&self, key: &KeyPrint) -> Result<(), String> {
+        let Some(containment) = &self.state.stop.containment else {
             return Err("no containment has listed the account's keys yet: freeze or kill first".to_owned());
         };
-        containment.delete_too(now, key, by).map_err(str::to_owned)
+        containment.may_delete(key).map_err(str::to_owned)
+    }
+
+    pub(super) fn delete_key(&mut self, key: &KeyPrint, by: &str) -> Result<(), String> {
+        self.may_delete_key(key)?;
+        let now = self.now();
+        let known = self.state.stop.containment.as_mut();
+        known.map_or(Ok(()), |containment| containment.delete_too(now, key, by).map_err(str::to_owned))
     }
 
     /// It is told on the card of the incident that it ends, or on one of its own.

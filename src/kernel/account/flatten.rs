@@ -1,6 +1,8 @@
 //! Between the account and what its owner sells: the orders are announced here like a bot's, each under its own id and
 //! with its own terms, before they are sent, so that they are nobody else's when the stream shows them.
 
+use std::time::Duration;
+
 use crate::kernel::account::Kernel;
 use crate::kernel::account::Timer;
 use crate::kernel::act::{Act, ActOutcome};
@@ -18,6 +20,8 @@ use crate::kernel::time::Time;
 const SELLER: &str = "_countersign";
 /// More of the price than this is given away by no command.
 const WITHIN_PERCENT_MAX: u32 = 10;
+/// A plan reads much, and what it reads costs request weight that a kill may need: a new one only after this.
+const PLAN_EVERY: Duration = Duration::from_secs(30);
 
 const TOLD: &[&str] =
     &["If that was not you: somebody has your one-time passwords. Freeze the account, and change them."];
@@ -41,8 +45,33 @@ impl Kernel {
         if self.flattening().is_some_and(Flatten::is_running) {
             return Err("something is being sold already: wait for its end".to_owned());
         }
-        self.state.stop.flatten = Some(Box::new(Flatten::new(self.now(), to.clone(), within, by)));
+        if self.is_containing() {
+            return Err(
+                "the account is being contained, which needs the requests: nothing is planned meanwhile".to_owned()
+            );
+        }
+        let now = self.now();
+        if let Some(last) = self.flattening().filter(|last| now < last.asked_at + PLAN_EVERY) {
+            // It stands, and says what a new one would.
+            if last.stage == Stage::Planned && (&last.to, last.within) == (to, within) {
+                return Ok(());
+            }
+            let wait = (last.asked_at + PLAN_EVERY).since(now).as_secs() + 1;
+            return Err(format!("a plan was asked for just now: ask for another one in {wait} s"));
+        }
+        self.state.stop.flatten = Some(Box::new(Flatten::new(now, to.clone(), within, by)));
         Ok(())
+    }
+
+    pub(super) fn may_flatten(&self, plan: Time) -> Result<(), String> {
+        let flatten = self.flattening().ok_or("no plan was asked for")?;
+        flatten.may_confirm(self.now(), plan).map_err(str::to_owned)
+    }
+
+    /// What a yes to the plan that was asked for then would sell.
+    pub(super) fn plan_told(&self, plan: Time) -> String {
+        let told = self.flattening().and_then(|flatten| flatten.told(plan));
+        told.unwrap_or_else(|| "that plan no longer stands".to_owned())
     }
 
     pub(super) fn flatten_now(&mut self, plan: Time, by: &str) -> Result<(), String> {
@@ -77,6 +106,7 @@ impl Kernel {
         // A copy, so that a fault in here loses nothing that was sent.
         let running = self.state.stop.flatten.clone().filter(|flatten| flatten.is_running());
         let Some(mut flatten) = running else { return };
+        flatten.cut_off_overdue(now);
         flatten.settle(now);
         for (asset, act) in flatten.next(now) {
             if matches!(act, Act::Sell { .. }) && !self.announce_sale(&flatten, &asset) {
@@ -84,7 +114,7 @@ impl Kernel {
                 continue;
             }
             let effect = self.act(act);
-            flatten.sent(effect, asset);
+            flatten.sent(now, effect, asset);
         }
         self.state.timers.retain(|(_, timer)| *timer != Timer::Flatten);
         if let Some(due) = flatten.due() {

@@ -4,7 +4,7 @@
 //! Invariants: freeze and kill take two presses, or a command and a press, by the same person; what widens trust takes a
 //! one-time password and is told on every channel; whatever is refused changes nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::kernel::chat::{ChatUpdate, Refusal};
 use crate::kernel::command::{Command, Totp};
 use crate::kernel::incident::{IncidentId, IncidentState, Notice, Priority};
 use crate::kernel::order::Account;
+use crate::kernel::pairs;
 use crate::kernel::people::Way;
 use crate::kernel::shared::hearing::acknowledge;
 use crate::kernel::shared::{Said, Shared, SharedConfig, SharedEffect, Show, Text};
@@ -32,20 +33,24 @@ const QUESTIONS_MAX: usize = 4;
 /// Refused presses that are answered are this far apart, so that answers cannot crowd out posts; the others are refused
 /// without a word.
 const ANSWER_GAP: Duration = Duration::from_secs(2);
-/// Wrong one-time passwords within an hour, after which none counts in the chat; the host's command line still takes them.
+/// Wrong one-time passwords of one user within an hour, after which none of his counts in the chat; the host's command
+/// line still takes them, and nobody else is locked out.
 const WRONG_CODES_MAX: usize = 5;
+/// Users whose wrong ones are remembered; at the limit a new one's counts as if it were one too many.
+const WRONG_USERS_MAX: usize = 64;
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Authority {
     answered_at: Option<Time>,
-    /// Within the hour, at most `WRONG_CODES_MAX`.
-    wrong_codes: VecDeque<Time>,
+    /// By user, within the hour, at most `WRONG_CODES_MAX` each.
+    #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    wrong_by_user: BTreeMap<u64, VecDeque<Time>>,
 }
 
 impl Authority {
     pub(super) fn is_unused(&self) -> bool {
-        self.answered_at.is_none() && self.wrong_codes.is_empty()
+        self.answered_at.is_none() && self.wrong_by_user.is_empty()
     }
 
     fn may_answer(&mut self, now: Time) -> bool {
@@ -56,9 +61,15 @@ impl Authority {
         may
     }
 
-    fn is_locked(&mut self, now: Time) -> bool {
-        self.wrong_codes.retain(|at| now.since(*at) < HOUR);
-        self.wrong_codes.len() >= WRONG_CODES_MAX
+    fn is_locked(&mut self, now: Time, user: u64) -> bool {
+        self.wrong_by_user.retain(|_, wrong| {
+            wrong.retain(|at| now.since(*at) < HOUR);
+            !wrong.is_empty()
+        });
+        match self.wrong_by_user.get(&user) {
+            Some(wrong) => wrong.len() >= WRONG_CODES_MAX,
+            None => self.wrong_by_user.len() >= WRONG_USERS_MAX,
+        }
     }
 }
 
@@ -213,6 +224,12 @@ impl Shared {
         let Keyboard { user, account, incident, revision, .. } = keyboard;
         let kill = matches!(token.press, Press::Kill | Press::YesKill);
         match token.press {
+            Press::Freeze | Press::Kill if self.is_drill(&account, incident) => {
+                let word = if kill { "kill" } else { "freeze" };
+                let account = quoted(account.as_str());
+                let text = format!("This card is a DRILL's: nothing is done from it. A real theft: /{word} {account}");
+                (text, None)
+            }
             Press::Freeze | Press::Kill => {
                 let question = Question { user, account, incident, revision, kill, card: Some(message) };
                 self.ask(now, chat, question);
@@ -236,9 +253,14 @@ impl Shared {
                 let command = Command::NotMe { window: incident };
                 let said = self.said(account, command, user, None, chat);
                 effects.push(SharedEffect::Command { incident: None, totp: Totp::Absent, said });
-                ("Not you: the window is over, and its orders are a stranger's.".to_owned(), None)
+                ("Not you: that was taken. What became of it comes below.".to_owned(), None)
             }
         }
+    }
+
+    fn is_drill(&self, account: &Account, incident: Option<IncidentId>) -> bool {
+        let key = incident.map(|incident| IncidentKey { account: account.clone(), incident });
+        key.and_then(|key| self.cards.get(&key)).is_some_and(|card| card.notice.is_drill())
     }
 
     /// Exactly the revision that stood above the button; if the account knows of more, it says so.
@@ -352,9 +374,9 @@ impl Shared {
             },
         };
         let totp = update.totp.unwrap_or(Totp::Absent);
-        if (command.needs_totp() || totp != Totp::Absent) && self.authority.is_locked(now) {
+        if (command.needs_totp() || totp != Totp::Absent) && self.authority.is_locked(now, user) {
             let text = format!(
-                "Too many wrong one-time passwords: none counts here for an hour. On the host: countersign {}",
+                "Too many wrong one-time passwords of yours: none counts here for an hour. On the host: countersign {}",
                 kind(&command)
             );
             return self.answer(now, chat, &text);
@@ -366,7 +388,7 @@ impl Shared {
                 self.answer(now, chat, &format!("This needs a one-time password: {}", usage(word)));
             }
             Totp::Wrong => {
-                self.authority.wrong_codes.push_back(now);
+                self.authority.wrong_by_user.entry(user).or_default().push_back(now);
                 self.answer(now, chat, "The one-time password is wrong. Nothing was done.");
                 let by = self.config.people.by(Way::Telegram { user });
                 self.report_refused(now, &account, &command, &by, "the one-time password is wrong");
@@ -420,6 +442,7 @@ impl Shared {
                 | Command::Arm
                 | Command::Allow { .. }
                 | Command::EndAllowance { .. }
+                | Command::Pair
                 | Command::Approve { .. }
                 | Command::Decline { .. },
             ) => return,
@@ -466,6 +489,7 @@ const fn kind(command: &Command) -> &'static str {
         Command::PlanFlatten { .. } | Command::Flatten { .. } => "flatten",
         Command::Manual { .. } | Command::EndManual => "manual",
         Command::NotMe { .. } => "not-me",
+        Command::Pair => "pair",
         Command::Approve { .. } => "approve",
         Command::Decline { .. } => "decline",
     }

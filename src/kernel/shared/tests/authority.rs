@@ -381,6 +381,41 @@ fn a_resume_takes_a_code_and_is_told_everywhere_with_its_reason() {
 }
 
 #[test]
+fn guesses_of_one_user_lock_out_no_other_in_the_same_chat() {
+    let mut world = World::new();
+    let telegram = TelegramConfig { allowed_users: vec![OWNER, 43], group_chat: true };
+    world.event(SharedEvent::Started { config: SharedConfig { telegram: Some(telegram), ..with_accounts(&["main"]) } });
+    let resume = |world: &mut World, user, totp| {
+        let update = world.update("/resume main it was me");
+        world.event(SharedEvent::Update(ChatUpdate { user: Some(user), totp: Some(totp), ..update }));
+        world.run(secs(5));
+        world.commands().len()
+    };
+    for _ in 0..5 {
+        assert_eq!(resume(&mut world, 43, Totp::Wrong), 0);
+    }
+    assert_eq!(resume(&mut world, 43, Totp::Right { step: 1 }), 0);
+    assert!(world.says(Channel::Telegram, "Too many wrong one-time passwords of yours"));
+    assert_eq!(resume(&mut world, OWNER, Totp::Right { step: 1 }), 1);
+}
+
+#[test]
+fn a_drills_card_says_what_it_is_and_how_the_real_thing_goes() {
+    let mut world = World::stoppable(&["main"]);
+    let rule = crate::kernel::incident::DRILL_RULE.into();
+    world.notice(Notice { rule, ..critical("main", 7, 3) });
+    world.run(secs(5));
+    let card = world.seen();
+    for (press, typed) in [(Press::Freeze, "/freeze main"), (Press::Kill, "/kill main")] {
+        world.press(&card, press);
+        let answer = world.answers().pop().unwrap();
+        assert!(answer.contains("a DRILL's: nothing is done") && answer.contains(typed), "{answer}");
+    }
+    world.run(secs(30));
+    assert!(!world.says(Channel::Telegram, "Kill main?") && world.commands().is_empty());
+}
+
+#[test]
 fn a_question_goes_past_a_flood_and_only_a_few_wait() {
     let mut world = World::stoppable(&["main", "b"]);
     for id in 0..60 {

@@ -81,8 +81,14 @@ fn one_press_of_not_me_disowns_the_window_once() {
     world.press_not_me(0);
     let not_me = Command::NotMe { window: Some(IncidentId(12)) };
     assert_eq!(world.ordered(), [(not_me, Totp::Absent)]);
+    let answers = world.posts.iter().filter_map(|(_, post)| match post {
+        Post::Pressed(answer) => Some(&*answer.text),
+        Post::Telegram(_) | Post::Webhook(_) => None,
+    });
+    let taken = answers.filter(|text| text.contains("Not you")).collect::<Vec<_>>();
     assert!(
-        world.posts.iter().any(|(_, post)| matches!(post, Post::Pressed(answer) if answer.text.contains("Not you")))
+        taken.len() == 1 && taken[0].contains("was taken") && !taken[0].contains("over"),
+        "not done yet: {taken:?}"
     );
 }
 
