@@ -133,6 +133,7 @@ fn stopping(account: &AccountSpec, emergency: &Emergency) -> Stopping {
         means: ByMeans::SubAccount,
         keys: account.keys.iter().map(key).collect(),
         hooks: emergency.hook.iter().map(|_| HOOK.into()).collect(),
+        pausing: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: emergency.freeze_unanswered,
         transfer_to_master: false,

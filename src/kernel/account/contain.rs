@@ -16,6 +16,7 @@ use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standin
 use crate::kernel::event::{Effect, EffectId};
 use crate::kernel::flatten::Flatten;
 use crate::kernel::incident::{Contained, IncidentId, Priority};
+use crate::kernel::order::Bot;
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
 use crate::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
@@ -40,6 +41,11 @@ const UNDECLARED_MAX: usize = 100;
 
 /// The scope of the incident that says that the list is refused.
 const UNLISTED: &str = "unlisted";
+
+/// The scope of the incident that says that a bot was not stopped.
+const STILL_SPEAKS: &str = "still speaks";
+const NOT_STOPPED: &[&str] =
+    &["Stop the bot by hand, on its host, and look what its [[containment.stop]] does: it says that it worked."];
 
 const HEADLINE: &str = "The account is being contained";
 const AFTER_A_KILL: &[&str] = &[
@@ -394,8 +400,24 @@ impl Kernel {
         if let Some(containment) = &mut self.state.stop.containment {
             let doubted = containment.master_doubt().is_some();
             containment.handle_outcome(now, effect, outcome, &shown);
+            if !containment.bot_still_speaks() {
+                let line = "it was stopped, and speaks no more".to_owned();
+                self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
+            }
             let doubt = containment.master_doubt().filter(|_| !doubted).map(str::to_owned);
             doubt.into_iter().for_each(|what| self.signs_of_master(now, &what));
+        }
+    }
+
+    /// The exit status of a command proves nothing to whom the bot still speaks.
+    pub(super) fn stopped_bot_spoke(&mut self, bot: &Bot, announces: bool) {
+        let now = self.now();
+        let alone = self.state.bots.iter().count() == 1;
+        let Some(containment) = &mut self.state.stop.containment else { return };
+        if let Some(line) = containment.bot_spoke(now, bot, announces, alone) {
+            let headline = "The bot was not stopped: it still speaks to countersign";
+            let rule = "bot_still_speaks";
+            self.built_in(rule, Cause::Containment, STILL_SPEAKS, Priority::Critical, headline, line, NOT_STOPPED);
         }
     }
 

@@ -29,12 +29,15 @@ const SILENT_ADVICE: &[&str] = &[
 
 impl Kernel {
     pub(super) fn intent(&mut self, ticket: Ticket, record: IntentRecord) {
-        let Some(bot) = self.state.bots.state_mut(&record.bot) else {
+        if self.state.bots.state_mut(&record.bot).is_none() {
             return self.reply(ticket, record.seq, 0, Err(Refusal::UnknownBot));
-        };
+        }
+        let announces = !matches!(record.body, IntentBody::Heartbeat { .. } | IntentBody::Result(_));
+        self.stopped_bot_spoke(&record.bot, announces);
         if let IntentBody::Heartbeat { egress } = record.body {
             return self.heartbeat(ticket, &record, egress);
         }
+        let Some(bot) = self.state.bots.state_mut(&record.bot) else { return };
         let missing = match bot.turn(&record) {
             Turn::Next { missing } => missing,
             Turn::Repeat(answer) => return self.reply(ticket, record.seq, 0, answer),
