@@ -270,6 +270,36 @@ fn a_bot_that_still_speaks_was_not_stopped() {
     }
 }
 
+/// A freeze without a theft is over with its release; a theft is none the less one.
+#[test]
+fn a_release_ends_what_was_frozen_without_a_theft() {
+    let mut stage = Stage { desk: Desk::open_with(may_stop), venue: Venue::with(Vec::new()) };
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(5_000);
+    assert_eq!(stage.desk.incident("containment").state, IncidentState::Open);
+    assert_eq!(stage.command(Command::Resume, Totp::Right { step: 7 }), Answer::Done);
+    stage.run(180_000);
+    assert_eq!(stage.word(), "released");
+    let card = stage.desk.incident("containment");
+    let last = card.lines.last().unwrap();
+    assert_eq!((card.state, &*last.text), (IncidentState::Ended, "released by owner: the keys have their rights back"));
+    assert!(card.advice.len() == 1 && card.advice[0].contains("The keys may trade again"), "{card:#?}");
+    // The next one is told of anew.
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(5_000);
+    let again = stage.desk.kernel.notices().into_iter().next_back().unwrap();
+    assert!(again.incident != card.incident && again.state == IncidentState::Open, "{again:#?}");
+    assert_eq!((&*again.rule, &*again.contained.unwrap().word), ("containment", "frozen"));
+
+    let mut theft = Stage::new();
+    assert_eq!(theft.command(Command::Freeze, Totp::Absent), Answer::Done);
+    theft.run(5_000);
+    assert_eq!(theft.command(Command::Resume, Totp::Right { step: 7 }), Answer::Done);
+    theft.run(180_000);
+    let card = theft.desk.incident("foreign_order");
+    assert_eq!((card.state, &*card.contained.unwrap().word), (IncidentState::Open, "released"));
+}
+
 #[test]
 fn a_kill_after_a_freeze_has_its_own_asker_and_its_own_clocks() {
     let mut stage = Stage::new();

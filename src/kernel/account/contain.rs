@@ -15,7 +15,7 @@ use crate::kernel::card::quoted;
 use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
 use crate::kernel::event::{Effect, EffectId};
 use crate::kernel::flatten::Flatten;
-use crate::kernel::incident::{Contained, IncidentId, Priority};
+use crate::kernel::incident::{Contained, IncidentId, IncidentState, Priority};
 use crate::kernel::order::Bot;
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
@@ -53,6 +53,8 @@ const AFTER_A_KILL: &[&str] = &[
     "Change the password and 2FA of the exchange account, and look at withdrawals and transfers.",
     "Go through the strangers' trades above with the exchange's own history: they stand.",
 ];
+const AFTER_A_RELEASE: &[&str] =
+    &["The keys may trade again. If that was not meant: `countersign freeze` with this account's name."];
 const ADVICE: &[&str] = &[
     "Stop the bot, and make a new key for it only once this is contained.",
     "Change the password and 2FA of the exchange account, and look at withdrawals and transfers.",
@@ -244,7 +246,9 @@ impl Kernel {
 
     /// It is told on the card of the incident that it ends, or on one of its own.
     fn place_containment(&mut self, incident: Option<IncidentId>) {
-        let known = incident.filter(|id| self.state.book.knows(*id)).or(self.state.stop.incident);
+        // One that ended with a release tells of nothing new.
+        let last = self.state.stop.incident.filter(|id| self.state.book.state_of(*id) != Some(IncidentState::Ended));
+        let known = incident.filter(|id| self.state.book.knows(*id)).or(last);
         let known = known.or_else(|| self.state.book.open_id(Cause::Stranger, ""));
         let id = known.unwrap_or_else(|| {
             let line = "asked for without an incident".to_owned();
@@ -501,11 +505,19 @@ impl Kernel {
             orders_gone_ms: progress.orders_gone_ms,
             lines: progress.lines[from..].to_vec(),
         };
+        // A theft that was frozen is no less of a theft after its release; what was asked for without one is over.
+        let own = self.state.book.open_id(Cause::Containment, "") == Some(id);
         let left = match progress.end {
             Some(End::Contained | End::RevokedUnprobed) => AFTER_A_KILL,
+            Some(End::Released) if own => AFTER_A_RELEASE,
             Some(End::Frozen | End::Released | End::Drilled | End::NotProved) | None => &[],
         };
+        let released = format!("released by {}: the keys have their rights back", shown.asked_by);
         self.state.book.contain(id, shown, left);
+        if own && progress.end == Some(End::Released) {
+            let now = self.now();
+            self.state.book.end(now, Cause::Containment, "", released);
+        }
     }
 }
 
