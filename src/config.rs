@@ -246,6 +246,7 @@ impl Config {
             stopping: None,
             exceptions: Vec::new(),
             admin_beside_bot: false,
+            no_passwords: false,
             people: raw.operators.people(raw.telegram.as_ref())?,
         };
         let mut bots = Vec::with_capacity(raw.bots.len());
@@ -263,6 +264,7 @@ impl Config {
         declared.exceptions = exceptions(raw.exceptions, &rules)?;
         let containment = raw.containment.map(ContainmentTable::checked).transpose()?.unwrap_or_default();
         declared.admin_beside_bot = containment.admin_beside_bot;
+        declared.no_passwords = containment.mode != Mode::Watch && !raw.operators.has_passwords();
         let prefixes = account.id_prefixes.iter().map(|text| IdPrefix::new(text).map_err(|error| error.to_string()));
         Ok(Self {
             folder: folder.to_owned(),

@@ -39,6 +39,11 @@ impl PersonTable {
 }
 
 impl OperatorsTable {
+    /// Whether anybody can give a one-time password.
+    pub(super) fn has_passwords(&self) -> bool {
+        self.totp.is_some() || self.persons.iter().any(|person| person.totp.is_some())
+    }
+
     pub(super) fn people(&self, telegram: Option<&TelegramTable>) -> Result<People, String> {
         if self.persons.len() > PERSONS_MAX {
             return Err(format!("more than {PERSONS_MAX} [[operators.person]] stand there"));

@@ -47,6 +47,10 @@ const STILL_SPEAKS: &str = "still speaks";
 const NOT_STOPPED: &[&str] =
     &["Stop the bot by hand, on its host, and look what its [[containment.stop]] does: it says that it worked."];
 
+/// Said at each start and in `status`: whoever freezes must know what he cannot take back.
+pub const NO_PASSWORDS: &str = "NO ONE-TIME PASSWORD is set up, so what a freeze takes cannot be given back: `resume`, \
+    `disarm`, `arm`, `allow`, `manual` and `flatten` are refused until `countersign secret totp NAME` and [operators] totp";
+
 const HEADLINE: &str = "The account is being contained";
 const AFTER_A_KILL: &[&str] = &[
     "Find out how the key leaked before you make a new one; declare the new one, and start countersign again.",
@@ -182,6 +186,7 @@ impl Kernel {
             Some(Mode::Act) => format!("{means}; by itself too, within bounds, and not on its first day"),
             Some(Mode::Ask | Mode::Watch) | None => means.to_owned(),
         };
+        let means = if self.declared.no_passwords { format!("{means}; {NO_PASSWORDS}") } else { means };
         let means = self.disarmed_told().map_or_else(|| means.clone(), |told| format!("{means}; DISARMED: {told}"));
         let last = self.state.stop.containment.as_ref().map(|containment| containment.progress().word);
         let told = last.map_or_else(|| means.clone(), |word| format!("{means}; last containment: {word}"));
