@@ -31,7 +31,7 @@ pub struct Declared {
     /// The key of the master lies on the bot's own host, as its owner chose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub admin_beside_bot: bool,
-    /// It may stop the account, and nobody has one-time passwords: what a freeze took cannot be given back.
+    /// It may stop the account, and too few have one-time passwords: what a freeze took cannot be given back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_passwords: bool,
     #[serde(default, skip_serializing_if = "People::is_empty")]

@@ -386,7 +386,7 @@ fn where_nobody_has_one_time_passwords_the_status_says_so() {
             declared.no_passwords = no_passwords;
         });
         let status = desk.kernel.status();
-        assert_eq!(status.stopping.contains("NO ONE-TIME PASSWORD is set up"), said, "{}", status.stopping);
+        assert_eq!(status.stopping.contains("ONE-TIME PASSWORDS ARE MISSING"), said, "{}", status.stopping);
     }
 }
 

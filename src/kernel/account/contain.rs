@@ -48,8 +48,9 @@ const NOT_STOPPED: &[&str] =
     &["Stop the bot by hand, on its host, and look what its [[containment.stop]] does: it says that it worked."];
 
 /// Said at each start and in `status`: whoever freezes must know what he cannot take back.
-pub const NO_PASSWORDS: &str = "NO ONE-TIME PASSWORD is set up, so what a freeze takes cannot be given back: `resume`, \
-    `disarm`, `arm`, `allow`, `manual` and `flatten` are refused until `countersign secret totp NAME` and [operators] totp";
+pub const NO_PASSWORDS: &str = "ONE-TIME PASSWORDS ARE MISSING, so what a freeze takes cannot be given back: `resume`, \
+    `disarm`, `arm`, `allow`, `manual` and `flatten` are refused until `countersign secret totp NAME` made one and \
+    [operators] names it (with two_people, one for each of two persons)";
 
 const HEADLINE: &str = "The account is being contained";
 const AFTER_A_KILL: &[&str] = &[
