@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::kernel::account::{Allowance, ClaimStatus, CredentialStatus, ExceptionStatus, RequestStatus, Status};
 use crate::kernel::card;
-use crate::kernel::containment::{Progress, StepState};
+use crate::kernel::containment::{Aim, Progress, StepState};
 use crate::kernel::coverage::Sight;
 use crate::kernel::credential::CredentialOutcome;
 use crate::kernel::incident::{IncidentState, Notice, Priority};
@@ -152,8 +152,13 @@ pub fn containment(progress: &Progress) -> String {
     };
     let mut text = format!("{}, asked for by {}\n", progress.word.to_uppercase(), progress.asked_by);
     text.push_str(&steps(progress));
-    say(&mut text, format_args!("new orders blocked: {}\n", seconds(progress.blocked_ms)));
-    say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
+    if progress.aim != Aim::Release {
+        say(&mut text, format_args!("new orders blocked: {}\n", seconds(progress.blocked_ms)));
+    }
+    // Nothing else looks at orders.
+    if progress.aim == Aim::Kill {
+        say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
+    }
     text
 }
 

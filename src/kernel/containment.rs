@@ -494,6 +494,10 @@ impl Containment {
         (!told.is_empty()).then(|| told.join("; "))
     }
 
+    pub fn wants_beats(&self, now: Time) -> bool {
+        self.hooks.values().any(|hook| hook.wants_beats(now))
+    }
+
     /// A bot that was said to be stopped still speaks.
     pub fn bot_still_speaks(&self) -> bool {
         self.hooks.values().any(Hook::is_disproved)

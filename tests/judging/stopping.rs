@@ -231,12 +231,14 @@ fn a_bot_that_still_speaks_was_not_stopped() {
         let stopped =
             |act: &Act| matches!(act, Act::StopBot { .. }).then(|| ActOutcome::Done { proof: "status 0".into() });
         assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
-        // What was on its way is no word against it.
+        // What was on its way is no word against it; what follows soon is, so no beat is left out of the journal.
         stage.run_answering(1_000, stopped);
+        assert_eq!(stage.desk.kernel.heartbeat_wanted(), !pausing);
         speaks.inspect(|speaks| speaks(&mut stage.desk));
         assert_eq!(stage.word(), "not contained");
         stage.run_answering(6_000, stopped);
         assert_eq!(stage.word(), "contained", "{way}");
+        assert!(!stage.desk.kernel.heartbeat_wanted());
         for _ in 0..20 {
             speaks.inspect(|speaks| speaks(&mut stage.desk));
             stage.run_answering(1_000, stopped);

@@ -99,9 +99,10 @@ impl Kernel {
         self.effects.push(Effect::Reply { ticket, reply });
     }
 
-    /// A verdict waits for the bots' word: a heartbeat is worth a record of its own.
+    /// A verdict waits for the bots' word, or a stop for its proof: a heartbeat is worth a record of its own.
     pub fn heartbeat_wanted(&self) -> bool {
-        !self.state.pending.is_empty() || !self.state.pending_requests.is_empty()
+        let stops = self.state.stop.containment().is_some_and(|containment| containment.wants_beats(self.now()));
+        stops || !self.state.pending.is_empty() || !self.state.pending_requests.is_empty()
     }
 
     fn take_body(&mut self, record: &IntentRecord, nonce: Option<Time>) -> Result<Registered, Refusal> {

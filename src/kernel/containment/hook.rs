@@ -12,6 +12,9 @@ use crate::kernel::time::Time;
 
 /// What was on its way here when the bot stopped, or said while it stopped, speaks against nothing.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// A bot that was heard after its stop has fallen silent when nothing came of it for so long. Of one that only beats, a
+/// beat in five seconds is a row.
+const SILENT_AFTER: Duration = Duration::from_secs(12);
 /// A bot that speaks so long after its end was started again, which is another matter.
 const STARTED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
@@ -37,6 +40,11 @@ impl Hook {
         self.stopped.is_none() && self.spoke.is_some()
     }
 
+    /// Shortly after it said that the bot has stopped each beat tells whether that is so.
+    pub(super) fn wants_beats(&self, now: Time) -> bool {
+        !self.pauses && self.stopped.as_ref().is_some_and(|(at, _)| now.since(*at) <= LAST_WORDS)
+    }
+
     /// A bot spoke. Gives what the hook had called its proof if that is the first word against it.
     pub(super) fn bot_spoke(&mut self, now: Time, bot: &Bot, announces: bool) -> Option<Box<str>> {
         if self.pauses && !announces {
@@ -58,7 +66,7 @@ impl Hook {
         match outcome {
             // The same word as before proves no more than before, unless the bot has fallen silent.
             ActOutcome::Done { proof }
-                if let Some((_, bot)) = self.spoke.as_ref().filter(|(at, _)| now.since(*at) <= LAST_WORDS) =>
+                if let Some((_, bot)) = self.spoke.as_ref().filter(|(at, _)| now.since(*at) <= SILENT_AFTER) =>
             {
                 let reason = disproved(proof, bot);
                 self.tries.failed(now, &reason);
