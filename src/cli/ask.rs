@@ -64,7 +64,7 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
             let id = IncidentId(*id);
             let answer = ask(&config.operator_socket(), &OperatorCommand::Incident { id }).await?;
             let notice: Notice = field(&answer, "incident")?;
-            if !json {
+            if !json && notice.state == IncidentState::Open {
                 write!(out, "{}", words::incident(&notice))?;
             }
             OperatorCommand::Ack { id, shown: Some(notice.revision) }

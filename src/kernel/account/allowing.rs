@@ -90,7 +90,10 @@ impl Kernel {
 
     pub(super) fn end_allowance(&mut self, by: &str, what: &Allowable) -> Result<(), String> {
         let allowed = &mut self.state.trust.allowed;
-        let place = allowed.iter().position(|known| known.what == *what).ok_or("nothing like that is allowed")?;
+        let place = allowed
+            .iter()
+            .position(|known| known.what == *what)
+            .ok_or("nothing like that is allowed: `countersign status` lists what is")?;
         let ended = allowed.remove(place);
         self.ended(&ended, &format!("by {by}"));
         Ok(())
