@@ -475,13 +475,13 @@ impl Containment {
         Some(format!("somebody else may hold the master's login ({why})").into())
     }
 
-    /// A bot speaks to us. Gives what to tell if a hook had said that it was stopped. Where others may be meant, no hook
+    /// A bot speaks to us; `announced` is when it wrote what it announces. Gives what to tell if a hook had said that it was stopped. Where others may be meant, no hook
     /// is disproved before each has said so.
-    pub fn bot_spoke(&mut self, now: Time, bot: &Bot, announces: bool, alone: bool) -> Option<String> {
+    pub fn bot_spoke(&mut self, now: Time, bot: &Bot, announced: Option<Time>, alone: bool) -> Option<String> {
         if !alone && !self.hooks.values().all(|hook| hook.stopped.is_some() || hook.is_disproved()) {
             return None;
         }
-        let spoke = |(name, hook): (&Box<str>, &mut Hook)| Some((name.clone(), hook.bot_spoke(now, bot, announces)?));
+        let spoke = |(name, hook): (&Box<str>, &mut Hook)| Some((name.clone(), hook.bot_spoke(now, bot, announced)?));
         let told: Vec<String> = self
             .hooks
             .iter_mut()

@@ -10,7 +10,7 @@ use countersign::kernel::event::{
     Answer, Event, Fault, Issuer, OrderSnapshot, ReadOutcome, ReadRequest, TagCheck, Tags, Ticket,
 };
 use countersign::kernel::incident::{IncidentState, Priority};
-use countersign::kernel::intent::{IntentBody, OrderTerms};
+use countersign::kernel::intent::{IntentBody, IntentRecord, OrderTerms};
 use countersign::kernel::money::Dec;
 use countersign::kernel::order::{Asset, OrderStatus, OrderType, Side, TimeInForce};
 use countersign::kernel::people::Way;
@@ -18,7 +18,7 @@ use countersign::kernel::report::{Balance, ExecutionReport};
 use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
 use countersign::kernel::time::Time;
 
-use crate::desk::{Desk, check, dec, failed};
+use crate::desk::{Desk, START, check, dec, failed};
 
 const TRADES: KeyRights = KeyRights { trade: true, ..KeyRights::NONE };
 
@@ -213,6 +213,12 @@ fn a_bot_that_still_speaks_was_not_stopped() {
         let order = desk.order(9, "later");
         desk.say(order.place());
     };
+    // Written before the stop, and sent again: it had read no word of ours since.
+    let repeat = |desk: &mut Desk| {
+        let order = desk.order(9, "later");
+        let record = desk.write(order.place());
+        desk.deliver(IntentRecord { nonce: Some(START), ..record });
+    };
     type Speech<'a> = &'a dyn Fn(&mut Desk);
     for (way, pausing, speaks, disproved) in [
         ("command", false, Some(&beat as Speech<'_>), true),
@@ -220,6 +226,7 @@ fn a_bot_that_still_speaks_was_not_stopped() {
         // The process lives on, and only what it announces is against it.
         ("freqtrade", true, Some(&beat as Speech<'_>), false),
         ("freqtrade", true, Some(&announce as Speech<'_>), true),
+        ("freqtrade", true, Some(&repeat as Speech<'_>), false),
         ("command", false, None, false),
     ] {
         let mut stage = Stage::with(|declared| {

@@ -420,11 +420,11 @@ impl Kernel {
     }
 
     /// The exit status of a command proves nothing to whom the bot still speaks.
-    pub(super) fn stopped_bot_spoke(&mut self, bot: &Bot, announces: bool) {
+    pub(super) fn stopped_bot_spoke(&mut self, bot: &Bot, announced: Option<Time>) {
         let now = self.now();
         let alone = self.state.bots.iter().count() == 1;
         let Some(containment) = &mut self.state.stop.containment else { return };
-        if let Some(line) = containment.bot_spoke(now, bot, announces, alone) {
+        if let Some(line) = containment.bot_spoke(now, bot, announced, alone) {
             let headline = "The bot was not stopped: it still speaks to countersign";
             let rule = "bot_still_speaks";
             self.built_in(rule, Cause::Containment, STILL_SPEAKS, Priority::Critical, headline, line, NOT_STOPPED);

@@ -33,7 +33,9 @@ impl Kernel {
             return self.reply(ticket, record.seq, 0, Err(Refusal::UnknownBot));
         }
         let announces = !matches!(record.body, IntentBody::Heartbeat { .. } | IntentBody::Result(_));
-        self.stopped_bot_spoke(&record.bot, announces);
+        // Our own clock, where it hands back a nonce.
+        let announced = announces.then(|| record.nonce.unwrap_or(record.at));
+        self.stopped_bot_spoke(&record.bot, announced);
         if let IntentBody::Heartbeat { egress } = record.body {
             return self.heartbeat(ticket, &record, egress);
         }

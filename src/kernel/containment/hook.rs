@@ -46,15 +46,17 @@ impl Hook {
     }
 
     /// A bot spoke. Gives what the hook had called its proof if that is the first word against it.
-    pub(super) fn bot_spoke(&mut self, now: Time, bot: &Bot, announces: bool) -> Option<Box<str>> {
-        if self.pauses && !announces {
-            return None;
-        }
-        if self.is_disproved() {
+    pub(super) fn bot_spoke(&mut self, now: Time, bot: &Bot, announced: Option<Time>) -> Option<Box<str>> {
+        let pauses = self.pauses;
+        if self.is_disproved() && (!pauses || announced.is_some()) {
             self.spoke = Some((now, bot.clone()));
         }
-        let against =
-            |(at, _): &mut (Time, Box<str>)| LAST_WORDS < now.since(*at) && now.since(*at) < STARTED_AGAIN_AFTER;
+        let against = |(at, _): &mut (Time, Box<str>)| {
+            let since = now.since(*at);
+            // What it wrote before and could not send is no new order.
+            let speaks = !pauses || announced.is_some_and(|written| *at < written);
+            speaks && LAST_WORDS < since && since < STARTED_AGAIN_AFTER
+        };
         let (_, proof) = self.stopped.take_if(against)?;
         self.spoke = Some((now, bot.clone()));
         self.tries.failed(now, &disproved(&proof, bot));
