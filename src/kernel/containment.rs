@@ -481,15 +481,12 @@ impl Containment {
         if !alone && !self.hooks.values().all(|hook| hook.stopped.is_some() || hook.is_disproved()) {
             return None;
         }
-        let spoke = |(name, hook): (&Box<str>, &mut Hook)| Some((name.clone(), hook.bot_spoke(now, bot, announced)?));
-        let told: Vec<String> = self
-            .hooks
-            .iter_mut()
-            .filter_map(spoke)
-            .map(|(name, proof)| {
-                format!("NOT STOPPED: bot {bot} still speaks to countersign, though {name} said {proof:?}")
-            })
-            .collect();
+        let mut told = Vec::new();
+        for (name, hook) in &mut self.hooks {
+            if let Some(proof) = hook.bot_spoke(now, bot, announced) {
+                told.push(format!("NOT STOPPED: bot {bot} still speaks to countersign, though {name} said {proof:?}"));
+            }
+        }
         told.iter().for_each(|line| self.say(now, line.clone()));
         (!told.is_empty()).then(|| told.join("; "))
     }
