@@ -451,6 +451,7 @@ fn a_key_is_allowed_only_where_the_exchange_has_shown_it() {
     };
     look(&mut desk);
     assert!(desk.incident("keys_differ").lines[0].text.contains("nobody declared"));
+    assert!(desk.incident("keys_differ").advice[0].contains("countersign allow"), "it may be the owner's own");
     assert_eq!(say(&mut desk, host, allow("other"), right(3)), Answer::Done);
     desk.wait_ms(HOUR);
     look(&mut desk);

@@ -291,7 +291,10 @@ fn a_release_ends_what_was_frozen_without_a_theft() {
     assert_eq!(stage.word(), "released");
     let card = stage.desk.incident("containment");
     let last = card.lines.last().unwrap();
-    assert_eq!((card.state, &*last.text), (IncidentState::Ended, "released by owner: the keys have their rights back"));
+    assert_eq!(
+        (card.state, &*last.text),
+        (IncidentState::Ended, "released by owner; what each key got back stands under what we did")
+    );
     assert!(card.advice.len() == 1 && card.advice[0].contains("The keys may trade again"), "{card:#?}");
     // The next one is told of anew.
     assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);

@@ -36,6 +36,11 @@ const NOT_LISTED: &[&str] = &[
     "Compare sub_account, the cancel key and every [[containment.key]] with the exchange's page: a kill would not reach them.",
 ];
 
+const UNDECLARED: &[&str] = &[
+    "Yours? Declare it as [[containment.key]] and start countersign again, or `countersign allow ACCOUNT PRINT WHY`.",
+    "Not yours? Somebody has the master's login: `countersign freeze` or `kill` freezes it, `kill --key PRINT` deletes it.",
+];
+
 /// Keys of the list that nobody declared, remembered so that they can be allowed; the venue has fewer.
 const UNDECLARED_MAX: usize = 100;
 
@@ -342,12 +347,13 @@ impl Kernel {
             (false, _) => format!("the sub-account's list does not show: {}", missing.join(", ")),
             (true, _) => format!("the sub-account's list shows keys that nobody declared: {}", more.join(", ")),
         };
-        let priority = if missing.is_empty() { Priority::Warning } else { Priority::Critical };
+        let (priority, advice) =
+            if missing.is_empty() { (Priority::Warning, UNDECLARED) } else { (Priority::Critical, NOT_LISTED) };
         if !more.is_empty() {
             self.signs_of_master(now, "the sub-account's list showed a key that nobody declared");
         }
         let headline = "The exchange's keys are not the declared ones";
-        self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, NOT_LISTED);
+        self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, advice);
     }
 
     /// A definite refusal of the list: no kill would reach the keys.
@@ -518,7 +524,7 @@ impl Kernel {
             Some(End::Released) if own => AFTER_A_RELEASE,
             Some(End::Frozen | End::Released | End::Drilled | End::NotProved) | None => &[],
         };
-        let released = format!("released by {}: the keys have their rights back", shown.asked_by);
+        let released = format!("released by {}; what each key got back stands under what we did", shown.asked_by);
         self.state.book.contain(id, shown, left);
         if own && progress.end == Some(End::Released) {
             let now = self.now();
