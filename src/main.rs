@@ -24,8 +24,11 @@ use tracing_subscriber::EnvFilter;
 
 const LET_GO_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
+const EXIT_STATUS: &str =
+    "Exit status: 0 fine or proved, 1 a finding or a failure, 2 wrong usage, 78 a wrong configuration";
+
 #[derive(Parser)]
-#[command(version, about, propagate_version = true)]
+#[command(version, about, propagate_version = true, after_help = EXIT_STATUS)]
 struct Cli {
     #[command(flatten)]
     config: ConfigArgs,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::kernel::account::{Allowance, ClaimStatus, CredentialStatus, ExceptionStatus, RequestStatus, Status};
 use crate::kernel::card;
-use crate::kernel::containment::{Progress, StepState};
+use crate::kernel::containment::{Aim, Progress, StepState};
 use crate::kernel::coverage::Sight;
 use crate::kernel::credential::CredentialOutcome;
 use crate::kernel::incident::{IncidentState, Notice, Priority};
@@ -152,8 +152,13 @@ pub fn containment(progress: &Progress) -> String {
     };
     let mut text = format!("{}, asked for by {}\n", progress.word.to_uppercase(), progress.asked_by);
     text.push_str(&steps(progress));
-    say(&mut text, format_args!("new orders blocked: {}\n", seconds(progress.blocked_ms)));
-    say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
+    if progress.aim != Aim::Release {
+        say(&mut text, format_args!("new orders blocked: {}\n", seconds(progress.blocked_ms)));
+    }
+    // Nothing else looks at orders.
+    if progress.aim == Aim::Kill {
+        say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
+    }
     text
 }
 
@@ -225,9 +230,27 @@ fn money(notice: &Notice) -> String {
     }
     let sums: Vec<String> = notice.notional.iter().map(|(asset, sum)| format!("{} {asset}", sum.rounded(8))).collect();
     let orders = if notice.orders == 1 { "order" } else { "orders" };
-    format!(" ({} {orders}, {})", notice.orders, sums.join(" + "))
+    // What was cancelled before it traded leaves none.
+    let sums = if sums.is_empty() { "no money traded or open".to_owned() } else { sums.join(" + ") };
+    format!(" ({} {orders}, {sums})", notice.orders)
 }
 
 fn say(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.write_fmt(line).unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::card::tests::notice;
+    use crate::kernel::incident::Priority;
+
+    /// A kill cancels what has not traded, and then there is no money in it.
+    #[test]
+    fn a_list_says_what_money_is_in_an_incident_or_that_none_is() {
+        let mut shown = notice("main", 12, 3, Priority::Critical);
+        assert!(incidents(std::slice::from_ref(&shown)).contains("(1 order, 320.5 USDT)"));
+        shown.notional.clear();
+        assert!(incidents(&[shown]).contains("(1 order, no money traded or open)"));
+    }
 }

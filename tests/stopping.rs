@@ -67,14 +67,29 @@ struct Bot {
 }
 
 async fn bot_with_an_order(stage: &Stage) -> Bot {
+    bot_of(stage, None).await
+}
+
+/// The same, of a bot that falls silent when its process ends.
+async fn bot_of(stage: &Stage, process: Option<&Child>) -> Bot {
     let mut trader = Trader::new(BOT, stage.client(BOT), stage.intake(), Duration::from_millis(10));
     trader.limit("BTCUSDT", "BUY", "55000", "0.002").await;
     let matched = |status: &Value| status["orders"]["matched"] == 1 && status["orders"]["pending"] == 0;
     stage.until("the bot's order is matched", WITHIN, matched).await;
     let [order] = stage.open_orders().await[..] else { panic!("one order rests") };
     let mut beating = JoinSet::new();
-    beating.spawn(async move { trader.beat_for(Duration::from_secs(600)).await });
+    let process = process.and_then(Child::id);
+    beating.spawn(async move {
+        while process.is_none_or(lives) {
+            trader.beat_for(Duration::from_millis(100)).await;
+        }
+    });
     Bot { order, _beating: beating }
+}
+
+/// One that has ended and was not waited for yet is a zombie.
+fn lives(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 async fn until_strangers(stage: &Stage, count: usize) {
@@ -171,7 +186,7 @@ async fn a_kill_ends_the_theft_and_proves_it() {
     stage.pair(&api).await;
     let none = stage.countersign(&["containment"], "").await;
     assert!(none.out.contains("nothing was contained yet"), "{none:?}");
-    let trading = bot_with_an_order(&stage).await;
+    let trading = bot_of(&stage, Some(&bot)).await;
     let plan = Plan {
         thin_symbol: "VIABTC".to_owned(),
         orders: 3,

@@ -93,7 +93,8 @@ async fn hand_over(row: &[u8], line: u64, operator: &mut Operator) -> Result<Res
     };
     match operator.ask(&OperatorCommand::AccessImport { evidence }).await {
         Ok(_) => Ok(Ok(())),
-        Err(OperatorError::Refused { message, hint }) => Ok(Err(format!("{message} (hint: {hint})"))),
+        Err(OperatorError::Refused { message, hint: None }) => Ok(Err(message)),
+        Err(OperatorError::Refused { message, hint: Some(hint) }) => Ok(Err(format!("{message} (hint: {hint})"))),
         Err(source) => Err(ImportError::Daemon { row: line, source }),
     }
 }

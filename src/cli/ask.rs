@@ -24,10 +24,10 @@ pub enum Ask {
     Incidents,
     /// One incident whole
     Incident { id: u64 },
-    /// Acknowledge an incident as `incident ID` shows it
+    /// Show an incident, and acknowledge it as shown: what comes later opens it again
     Ack {
         id: u64,
-        /// The revision that you saw; without it, the incident as it is now
+        /// The revision that you saw already: nothing is shown, and what has changed since is not acknowledged
         #[arg(long)]
         shown: Option<u64>,
     },
@@ -67,7 +67,16 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
         Ask::Status => OperatorCommand::Status,
         Ask::Incidents => OperatorCommand::Incidents,
         Ask::Incident { id } => OperatorCommand::Incident { id: IncidentId(*id) },
-        Ask::Ack { id, shown } => OperatorCommand::Ack { id: IncidentId(*id), shown: *shown },
+        Ask::Ack { id, shown: Some(shown) } => OperatorCommand::Ack { id: IncidentId(*id), shown: Some(*shown) },
+        Ask::Ack { id, shown: None } => {
+            let id = IncidentId(*id);
+            let answer = ask(&config.operator_socket(), &OperatorCommand::Incident { id }).await?;
+            let notice: Notice = field(&answer, "incident")?;
+            if !json && notice.state == IncidentState::Open {
+                write!(out, "{}", words::incident(&notice))?;
+            }
+            OperatorCommand::Ack { id, shown: Some(notice.revision) }
+        }
         Ask::Pair { .. } => OperatorCommand::Pair,
         Ask::Confirm { digest } => OperatorCommand::Confirm { digest: digest.as_str().into() },
     };
@@ -94,7 +103,7 @@ pub async fn run(command: Ask, json: bool, config: &Config, out: &mut impl Write
             let notice: Notice = field(&answer, "incident")?;
             (words::incident(&notice), notice.state == IncidentState::Open && !notice.is_drill())
         }
-        Ask::Ack { id, .. } => (format!("incident {id} is acknowledged as it stood\n"), false),
+        Ask::Ack { id, .. } => (format!("incident {id} is acknowledged as it was shown\n"), false),
         Ask::Confirm { .. } => ("confirmed: those orders are yours\n".to_owned(), false),
         Ask::Pair { .. } => {
             let code: String = field(&answer, "code")?;

@@ -42,7 +42,7 @@ impl FlattenArgs {
     }
 }
 
-/// The exit status is 0 only if everything was sold, or was only to be shown.
+/// The exit status is 0 only if all that was offered was sold, or was only to be shown.
 pub async fn run(args: FlattenArgs, json: bool, config: &Config, out: &mut impl Write) -> anyhow::Result<u8> {
     let within = part(&args.within)?;
     let socket = config.operator_socket();
@@ -51,7 +51,9 @@ pub async fn run(args: FlattenArgs, json: bool, config: &Config, out: &mut impl 
     let planned = follow(&socket).await?;
     if planned.stage != Stage::Planned || args.plan || planned.is_empty() {
         print(&planned, json, out)?;
-        return Ok(u8::from(planned.stage != Stage::Planned));
+        // Asked to sell, it has not.
+        let left = !args.plan && !planned.legs.is_empty();
+        return Ok(u8::from(planned.stage != Stage::Planned || left));
     }
     eprint!("{planned}");
     eprintln!("Nothing is sold without a reason and a one-time password.");
@@ -63,6 +65,9 @@ pub async fn run(args: FlattenArgs, json: bool, config: &Config, out: &mut impl 
     }
     let sale = follow(&socket).await?;
     print(&sale, json, out)?;
+    if !json && !sale.is_whole() {
+        eprintln!("not everything that you agreed to is sold, or it is not known: the exit status is 1");
+    }
     Ok(u8::from(!sale.is_whole()))
 }
 

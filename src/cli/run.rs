@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
 use crate::daemon::{self, Bound, DaemonError};
+use crate::kernel::account::NO_PASSWORDS;
 use crate::kernel::stopping::Mode;
 use crate::secret;
 
@@ -45,6 +46,7 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
     let config = Config::read(&args.config)?;
     let account = config.declared.account.clone();
     let mode = config.containment.mode;
+    let no_passwords = config.declared.no_passwords;
     let shutdown = on_signal().map_err(RunError::Signals)?;
     let ready = |bound: &Bound| {
         tracing::info!(
@@ -55,6 +57,9 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
             "{}",
             words(mode)
         );
+        if no_passwords {
+            tracing::warn!("{NO_PASSWORDS}.");
+        }
     };
     daemon::run(config, None, ready, shutdown).await?;
     Ok(())

@@ -75,9 +75,8 @@ pub async fn run(command: Stop, json: bool, config: &Config, out: &mut impl Writ
     match command {
         Stop::Containment => {
             let progress = desk.progress().await?;
-            let ended = progress.as_ref().is_some_and(|progress| progress.end.is_some());
             desk.print(progress.as_ref(), out)?;
-            Ok(u8::from(progress.is_some() && !ended))
+            Ok(u8::from(progress.is_some_and(|progress| !is_proved(&progress))))
         }
         Stop::Flatten(args) => {
             watched(config, args.account())?;
@@ -180,16 +179,7 @@ impl Desk<'_> {
             Err(_) => self.progress().await?,
         };
         self.print(progress.as_ref(), out)?;
-        let proved = progress.is_some_and(|progress| match progress.end {
-            // What it gives back is proved; what it leaves frozen is no step of it.
-            Some(End::Released | End::Drilled) => true,
-            Some(End::NotProved) => false,
-            Some(End::Frozen | End::Contained | End::RevokedUnprobed) => {
-                progress.steps.iter().all(|step| step.state == StepState::Proved)
-            }
-            None => false,
-        });
-        Ok(u8::from(!proved))
+        Ok(u8::from(!progress.as_ref().is_some_and(is_proved)))
     }
 
     fn print(&self, progress: Option<&Progress>, out: &mut impl Write) -> anyhow::Result<()> {
@@ -199,6 +189,17 @@ impl Desk<'_> {
             write!(out, "{}", progress.map_or_else(|| "nothing was contained yet\n".to_owned(), words::containment))?;
         }
         Ok(())
+    }
+}
+
+fn is_proved(progress: &Progress) -> bool {
+    match progress.end {
+        // What it gives back is proved; what it leaves frozen is no step of it.
+        Some(End::Released | End::Drilled) => true,
+        Some(End::NotProved) | None => false,
+        Some(End::Frozen | End::Contained | End::RevokedUnprobed) => {
+            progress.steps.iter().all(|step| step.state == StepState::Proved)
+        }
     }
 }
 

@@ -82,16 +82,39 @@ pub async fn run(command: Trust, json: bool, config: &Config, out: &mut impl Wri
         Trust::Approve { request } => (Command::Approve { request }, None),
         Trust::Decline { request } => (Command::Decline { request }, None),
     };
+    let waits = match &order {
+        Command::Approve { request } | Command::Decline { request } => {
+            waiting(config).await?.into_iter().find(|waits| waits.request == *request)
+        }
+        _ => None,
+    };
     let needs_totp = match &order {
-        Command::Approve { request } => waiting(config).await?.iter().any(|w| w.request == *request && w.needs_totp),
+        Command::Approve { .. } => waits.as_ref().is_some_and(|waits| waits.needs_totp),
         other => other.needs_totp(),
     };
+    let done = done(&order, waits.as_ref(), config.declared.account.as_str());
     let code = if needs_totp { Some(one_time_password()?) } else { None };
     let answer = ask(&config.operator_socket(), &OperatorCommand::Order { incident: None, order, code, why }).await?;
     if json {
         writeln!(out, "{answer}")?;
     }
-    Ok(if is_request(&answer) { 1 } else { 0 })
+    if is_request(&answer) {
+        return Ok(1);
+    }
+    if !json {
+        writeln!(out, "{done}")?;
+    }
+    Ok(0)
+}
+
+/// What the daemon has done, in one line.
+fn done(order: &Command, waits: Option<&RequestStatus>, account: &str) -> String {
+    let of = waits.map(|waits| format!(" ({}, asked for by {})", waits.what, waits.by)).unwrap_or_default();
+    match order {
+        Command::Approve { request } => format!("request {request}{of} is approved, and is being done"),
+        Command::Decline { request } => format!("request {request}{of} is declined: nothing is done"),
+        other => format!("done: {}", other.words(account)),
+    }
 }
 
 pub(super) fn one_time_password() -> anyhow::Result<Box<str>> {

@@ -128,6 +128,16 @@ enum StopWay {
     Webhook { url: reqwest::Url, secret: Reference },
 }
 
+impl StopWay {
+    /// Stopping by freqtrade's own API leaves its process alive, and the client in it goes on beating.
+    const fn pauses(&self) -> bool {
+        match self {
+            Self::Freqtrade { .. } => true,
+            Self::Command { .. } | Self::Systemd { .. } | Self::Webhook { .. } => false,
+        }
+    }
+}
+
 /// Nothing is declared: it watches.
 impl Default for ContainmentConfig {
     fn default() -> Self {
@@ -414,6 +424,7 @@ impl ContainmentConfig {
             means,
             keys,
             hooks,
+            pausing: self.stops.iter().filter(|(_, way)| way.pauses()).map(|(name, _)| name.clone()).collect(),
             quiet: self.quiet,
             freeze_unanswered: self.freeze_unanswered,
             transfer_to_master: self.transfer_to_master,

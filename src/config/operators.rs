@@ -47,6 +47,12 @@ impl OperatorsTable {
         std::iter::once(common).chain(own).filter_map(place).collect()
     }
 
+    /// Whether what widens trust can be commanded at all: by anybody, or by two where one asks and another approves.
+    pub(super) fn has_passwords(&self) -> bool {
+        let persons = self.persons.iter().filter(|person| person.totp.is_some()).count();
+        if self.two_people { persons >= 2 } else { self.totp.is_some() || persons > 0 }
+    }
+
     pub(super) fn people(&self, telegram: Option<&TelegramTable>) -> Result<People, String> {
         if self.persons.len() > PERSONS_MAX {
             return Err(format!("more than {PERSONS_MAX} [[operators.person]] stand there"));
@@ -112,6 +118,25 @@ mod tests {
             allowed_users = [1, 2]"#;
         let table: OperatorsTable = toml::from_str(text).map_err(|error| error.to_string())?;
         table.people(Some(&toml::from_str(telegram).unwrap()))
+    }
+
+    #[test]
+    fn passwords_are_enough_for_one_or_for_two() {
+        let person = |name: &str, uid: u32, more: &str| format!("[[person]]\nname = \"{name}\"\nuid = {uid}\n{more}\n");
+        let (alice, bob) = (person("alice", 1001, "totp = \"file:a\""), person("bob", 1002, ""));
+        let bobs = person("bob", 1002, "totp = \"file:b\"");
+        for (text, enough) in [
+            (String::new(), false),
+            ("totp = \"file:t\"".to_owned(), true),
+            (bob.clone(), false),
+            (format!("{alice}{bob}"), true),
+            (format!("two_people = true\n{alice}{bob}"), false),
+            (format!("totp = \"file:t\"\ntwo_people = true\n{alice}{bob}"), false),
+            (format!("two_people = true\n{alice}{bobs}"), true),
+        ] {
+            let table: OperatorsTable = toml::from_str(&text).unwrap();
+            assert_eq!(table.has_passwords(), enough, "{text}");
+        }
     }
 
     #[test]

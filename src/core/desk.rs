@@ -134,9 +134,8 @@ pub(super) fn operators_answer(answer: &Answer) -> serde_json::Value {
     match answer {
         Answer::Done => json!({ "ok": true }),
         Answer::Requested { request } => json!({ "ok": true, "request": request }),
-        Answer::Refused { reason } => {
-            refusal(reason, "`countersign incidents` and `status` show what there is to act on")
-        }
+        // Each reason says what can be done about it.
+        Answer::Refused { reason } => json!({ "ok": false, "message": reason }),
     }
 }
 

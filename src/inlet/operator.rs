@@ -88,7 +88,8 @@ pub enum OperatorCommand {
     },
 }
 
-/// A command with the place its answer goes to: any JSON object, `{"ok":false,"message","hint"}` where it failed.
+/// A command with the place its answer goes to: any JSON object, `{"ok":false,"message"}` where it failed, with a `hint` where there is
+/// more to say.
 #[derive(Debug)]
 pub struct OperatorRequest {
     pub command: OperatorCommand,
@@ -211,8 +212,8 @@ pub enum OperatorError {
     TimedOut,
     #[error("the answer is no JSON\nhint: are the daemon and this command of the same version?")]
     BadAnswer,
-    #[error("{message}\nhint: {hint}")]
-    Refused { message: String, hint: String },
+    #[error("{message}{}", .hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default())]
+    Refused { message: String, hint: Option<String> },
 }
 
 /// A connection of the command line to the running daemon.
@@ -248,8 +249,9 @@ impl Operator {
         let answer = answer.map_err(|_| OperatorError::TimedOut)??;
         let answer: Value = serde_json::from_slice(&answer).map_err(|_| OperatorError::BadAnswer)?;
         if answer["ok"] == json!(false) {
-            let text = |name: &str| answer[name].as_str().unwrap_or("see the daemon's log").to_owned();
-            return Err(OperatorError::Refused { message: text("message"), hint: text("hint") });
+            let text = |name: &str| answer[name].as_str().map(str::to_owned);
+            let message = text("message").unwrap_or_else(|| "refused: see the daemon's log".to_owned());
+            return Err(OperatorError::Refused { message, hint: text("hint") });
         }
         Ok(answer)
     }

@@ -260,17 +260,18 @@ impl Book {
     /// Takes the acknowledgement if it saw the incident as it is; or says why not.
     pub fn acknowledge(&mut self, now: Time, id: IncidentId, by: &str, shown: Option<u64>) -> Result<(), String> {
         let Some(incident) = self.incidents.get_mut(&id) else {
-            return Err(format!("there is no incident {id}"));
+            return Err(format!("there is no incident {id}: `countersign incidents` lists them"));
         };
         if shown.is_some_and(|shown| shown != incident.notice.revision) {
             return Err(format!("incident {id} has grown since you were shown it: look again, then acknowledge"));
         }
-        if incident.notice.state == IncidentState::Open {
-            incident.notice.state = IncidentState::Acknowledged;
-            incident.notice.acknowledged_by = Some(by.into());
-            incident.add_line(now, format!("acknowledged by {by}"));
-            self.changed.insert(id);
+        if incident.notice.state != IncidentState::Open {
+            return Err(format!("incident {id} is not open any more"));
         }
+        incident.notice.state = IncidentState::Acknowledged;
+        incident.notice.acknowledged_by = Some(by.into());
+        incident.add_line(now, format!("acknowledged by {by}"));
+        self.changed.insert(id);
         Ok(())
     }
 

@@ -30,9 +30,9 @@ use crate::kernel::containment::key::KeyTask;
 use crate::kernel::containment::list::ListTask;
 use crate::kernel::containment::orders::OrdersTask;
 use crate::kernel::containment::sweep::Sweep;
-use crate::kernel::containment::tries::Tries;
 use crate::kernel::event::EffectId;
 use crate::kernel::incident::{IncidentId, Line};
+use crate::kernel::order::Bot;
 use crate::kernel::pairs;
 use crate::kernel::stopping::{DeclaredKey, KeyRole, Means, Stopping};
 use crate::kernel::time::Time;
@@ -160,7 +160,7 @@ impl Containment {
             witness: stopping.keys.iter().find(|key| key.role == KeyRole::Watch).map(|key| key.print.clone()),
             list: ListTask::default(),
             orders: OrdersTask::default(),
-            hooks: hooks.map(|name| (name.clone(), Hook { tries: Tries::default(), stopped: None })).collect(),
+            hooks: hooks.map(|name| (name.clone(), Hook::new(stopping.pauses(name)))).collect(),
             under_way: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             late_probes: BTreeMap::new(),
@@ -199,7 +199,7 @@ impl Containment {
         }
         if self.aim == Aim::Kill {
             for name in &stopping.hooks {
-                self.hooks.entry(name.clone()).or_insert(Hook { tries: Tries::default(), stopped: None });
+                self.hooks.entry(name.clone()).or_insert(Hook::new(stopping.pauses(name)));
             }
             let withheld = self.withheld();
             self.sweep = stopping.transfers().then(|| Sweep::new(withheld));
@@ -252,7 +252,9 @@ impl Containment {
             Some(task) if task.goal == Goal::Keep => Err("it is one of countersign's own keys"),
             Some(_) if self.means == Means::SubAccount => Ok(()),
             Some(_) => Err("no credential here may delete keys"),
-            None => Err("the exchange's list has not shown such a key"),
+            None => {
+                Err("the exchange's list has not shown such a key: `countersign containment` shows the print of each")
+            }
         }
     }
 
@@ -477,6 +479,31 @@ impl Containment {
     fn withheld(&self) -> Option<Box<str>> {
         let why = self.master_doubt.as_ref()?;
         Some(format!("somebody else may hold the master's login ({why})").into())
+    }
+
+    /// A bot speaks to us; `announced` is when it wrote what it announces. Gives what to tell if a hook had said that it was stopped. Where others may be meant, no hook
+    /// is disproved before each has said so.
+    pub fn bot_spoke(&mut self, now: Time, bot: &Bot, announced: Option<Time>, alone: bool) -> Option<String> {
+        if !alone && !self.hooks.values().all(|hook| hook.stopped.is_some() || hook.is_disproved()) {
+            return None;
+        }
+        let mut told = Vec::new();
+        for (name, hook) in &mut self.hooks {
+            if let Some(proof) = hook.bot_spoke(now, bot, announced) {
+                told.push(format!("NOT STOPPED: bot {bot} still speaks to countersign, though {name} said {proof:?}"));
+            }
+        }
+        told.iter().for_each(|line| self.say(now, line.clone()));
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    pub fn wants_beats(&self, now: Time) -> bool {
+        self.hooks.values().any(|hook| hook.wants_beats(now))
+    }
+
+    /// A bot that was said to be stopped still speaks.
+    pub fn bot_still_speaks(&self) -> bool {
+        self.hooks.values().any(Hook::is_disproved)
     }
 
     /// Goes on with what an earlier one has begun and cannot take back: the ways to stop the bot that have not worked yet.

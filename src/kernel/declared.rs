@@ -31,6 +31,9 @@ pub struct Declared {
     /// The key of the master lies on the bot's own host, as its owner chose.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub admin_beside_bot: bool,
+    /// It may stop the account, and too few have one-time passwords: what a freeze took cannot be given back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_passwords: bool,
     #[serde(default, skip_serializing_if = "People::is_empty")]
     pub people: People,
     /// What else of the configuration is trusted, each as it is told: the names of references, never what they hold. None
@@ -51,6 +54,7 @@ impl Declared {
             stopping: None,
             exceptions: Vec::new(),
             admin_beside_bot: false,
+            no_passwords: false,
             people: People::default(),
             places: None,
         }

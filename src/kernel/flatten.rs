@@ -135,7 +135,7 @@ impl Sale {
         !self.legs.values().any(|leg| matches!(leg, LegState::Offered(_)))
     }
 
-    /// Everything was sold.
+    /// Everything was offered and sold, but for what the exchange could not take.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let sold =
@@ -153,7 +153,8 @@ impl fmt::Display for Sale {
             }
             Stage::ReadingBalances | Stage::ReadingPrices => writeln!(f, "being read")?,
             Stage::Selling => writeln!(f, "being sold")?,
-            Stage::Done => writeln!(f, "done")?,
+            Stage::Done if self.is_whole() => writeln!(f, "done: everything that was offered is sold")?,
+            Stage::Done => writeln!(f, "done, but NOT everything is sold:")?,
         }
         for line in &self.lines {
             writeln!(f, "  {line}")?;
@@ -185,11 +186,31 @@ impl Leg {
             ),
             LegState::Sent(offer) => format!("sent, and not answered yet: {}", of(offer)),
             LegState::Sold { offer, executed, received } => {
-                format!("sold {executed} of {} {asset} for {received} {to} (at {} or more)", self.free, offer.price)
+                let sold = format!(
+                    "sold {executed} of {} {asset} for {received} {to} (at {} or more)",
+                    self.free, offer.price
+                );
+                let left = self.free.checked_sub(*executed).filter(|left| left.is_positive());
+                left.map_or_else(
+                    || sold.clone(),
+                    |left| format!("{sold}; {left} {asset} stays: {}", self.why_left(offer, *executed)),
+                )
             }
             LegState::Unknown { offer } => {
                 format!("NOT KNOWN whether it was sold: {}. Look at the exchange.", of(offer))
             }
+        }
+    }
+}
+
+impl Leg {
+    fn why_left(&self, offer: &Offer, executed: Dec) -> &'static str {
+        if executed < offer.quantity {
+            "it was not filled at once, and no order rests"
+        } else if offer.depth < self.free {
+            "nobody bid for more inside the bound"
+        } else {
+            "one order takes no such part of it, by the exchange's filters"
         }
     }
 }

@@ -57,6 +57,9 @@ pub struct Stopping {
     pub keys: Vec<DeclaredKey>,
     /// The declared ways to stop the bot, by name.
     pub hooks: Vec<Box<str>>,
+    /// Those of them after which the bot's process lives on and only trades no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pausing: Vec<Box<str>>,
     /// Between the two reads that show the book clean, and after the last trade of a stranger.
     pub quiet: Duration,
     /// After this long without an answer to a grave incident the keys are frozen.
@@ -72,6 +75,11 @@ impl Stopping {
     #[must_use]
     pub fn drill_key(&self) -> Option<&DeclaredKey> {
         self.keys.iter().find(|key| key.role == KeyRole::Drill)
+    }
+
+    #[must_use]
+    pub fn pauses(&self, hook: &str) -> bool {
+        self.pausing.iter().any(|name| **name == *hook)
     }
 
     /// Whether a kill ends with a transfer.

@@ -364,7 +364,8 @@ impl ContainmentOutlet {
         let [info, average, day, depth] =
             calls.each_ref().map(|call| self.ask(Kind::Prices, call, With::Nothing, clock));
         let (info, average, day, depth) = tokio::join!(info, average, day, depth);
-        let (info, average, day, depth) = (body(info?)?, body(average?)?, body(day?)?, body(depth?)?);
+        let info = body(info?).map_err(|outcome| quote::named(symbol, outcome))?;
+        let (average, day, depth) = (body(average?)?, body(day?)?, body(depth?)?);
         quote::quote(symbol, &info, [&average, &day], &depth).map_err(unreadable)
     }
 

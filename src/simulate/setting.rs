@@ -133,6 +133,8 @@ fn stopping(account: &AccountSpec, emergency: &Emergency) -> Stopping {
         means: ByMeans::SubAccount,
         keys: account.keys.iter().map(key).collect(),
         hooks: emergency.hook.iter().map(|_| HOOK.into()).collect(),
+        // These bots trade no more, and beat on.
+        pausing: emergency.hook.iter().map(|_| HOOK.into()).collect(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: emergency.freeze_unanswered,
         transfer_to_master: false,

@@ -473,6 +473,47 @@ fn disarming_ends_by_itself_if_it_was_for_a_while_and_is_not_forgotten_if_not() 
     // Where nothing is done by itself there is nothing to disarm.
     let mut desk = Desk::open_with(may_stop);
     refused(say(&mut desk, host, Command::Disarm { for_s: None }, right(1)), "does nothing by itself");
+    // And nobody is asked to approve what could not be done, nor has used up his password for it.
+    let mut desk = Desk::open_with(fund);
+    refused(say(&mut desk, ALICE[0], Command::Disarm { for_s: None }, right(1)), "does nothing by itself");
+    requested(say(&mut desk, ALICE[0], Command::Arm, right(1)));
+    let mut desk = Desk::open_with(|declared| {
+        fund(declared);
+        act_mode(declared);
+    });
+    let too_long = Command::Disarm { for_s: Some(31 * 86_400) };
+    refused(say(&mut desk, ALICE[0], too_long, right(1)), "for 30 d at the most");
+    requested(say(&mut desk, ALICE[0], Command::Disarm { for_s: None }, right(1)));
+}
+
+/// Whoever asks in a hurry gives the reason later, once; nobody else gives it for him.
+#[test]
+fn a_request_without_a_reason_is_given_one() {
+    let mut desk = Desk::open_with(fund);
+    let mut kill = |way: Way, why: Option<&str>| say_why(&mut desk, way, Command::Kill, Totp::Absent, why);
+    let approve = requested(kill(ALICE[0], None));
+    refused(kill(ALICE[0], None), "another person must approve");
+    refused(kill(BOB[0], Some("I know why")), "you can approve");
+    assert_eq!(requested(kill(ALICE[1], Some("orders that are not ours"))), approve);
+    refused(kill(ALICE[0], Some("something else")), "another person must approve");
+    let status = desk.kernel.status();
+    assert_eq!(status.requests.len(), 1);
+    assert_eq!(status.requests[0].why.as_deref(), Some("orders that are not ours"));
+    assert!(told(&desk, "gives the reason why to kill main: orders that are not ours"), "{:?}", desk.announced);
+    assert_eq!(say(&mut desk, BOB[0], approve, Totp::Absent), Answer::Done);
+    assert_eq!(word(&desk), "not contained");
+}
+
+#[test]
+fn where_nobody_has_one_time_passwords_the_status_says_so() {
+    for (no_passwords, said) in [(true, true), (false, false)] {
+        let desk = Desk::open_with(|declared| {
+            may_stop(declared);
+            declared.no_passwords = no_passwords;
+        });
+        let status = desk.kernel.status();
+        assert_eq!(status.stopping.contains("ONE-TIME PASSWORDS ARE MISSING"), said, "{}", status.stopping);
+    }
 }
 
 #[test]
@@ -542,6 +583,7 @@ fn a_key_is_allowed_only_where_the_exchange_has_shown_it() {
     };
     look(&mut desk);
     assert!(desk.incident("keys_differ").lines[0].text.contains("nobody declared"));
+    assert!(desk.incident("keys_differ").advice[0].contains("countersign allow"), "it may be the owner's own");
     assert_eq!(say(&mut desk, host, allow("other"), right(3)), Answer::Done);
     desk.wait_ms(HOUR);
     look(&mut desk);

@@ -33,6 +33,7 @@ fn with_all_keys(declared: &mut Declared) {
         means: Means::SubAccount,
         keys: vec![cancel],
         hooks: Vec::new(),
+        pausing: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
         transfer_to_master: false,

@@ -138,10 +138,38 @@ fn it_is_sold_at_its_owners_word_only_and_is_known_as_ours() {
     answer(&mut desk, effect, ActOutcome::Sold { executed: dec("0.3"), received: dec("17950") });
     assert_eq!(sale(&desk).stage, Stage::Done);
     assert!(sale(&desk).is_whole() && sale(&desk).lines[0].contains("sold 0.3 of 0.5 BTC for 17950 USDT"));
+    assert!(sale(&desk).lines[0].ends_with("0.2 BTC stays: nobody bid for more inside the bound"));
     check(&desk, "order 5: matched B\n flatten ended");
     assert!(desk.incident("flatten").headline.contains("at its owner's word"));
     desk.wait_ms(60_000);
     assert!(desk.acts.is_empty() && sale(&desk).stage == Stage::Done);
+}
+
+/// What is left of an asset is money as well.
+#[test]
+fn what_stays_of_an_asset_is_said_with_its_reason() {
+    for (free, bids, executed, expected) in [
+        ("0.5", "0.5", "0.5", None),
+        ("0.5", "0.5", "0.3", Some("0.2 BTC stays: it was not filled at once, and no order rests")),
+        ("0.5", "0.5", "0", Some("0.5 BTC stays: it was not filled at once")),
+        ("0.5", "0.2", "0.2", Some("0.3 BTC stays: nobody bid for more")),
+        ("0.5", "0.2", "0.1", Some("0.4 BTC stays: it was not filled at once")),
+        ("0.5004", "9", "0.5", Some("0.0004 BTC stays: one order takes no such part")),
+    ] {
+        let mut desk = desk();
+        let shown = plan(&mut desk, free, market("60000", &[("60000", bids)]));
+        assert_eq!(command(&mut desk, Command::Flatten { plan: shown.plan }, Totp::Right { step: 2 }), Answer::Done);
+        let (effect, _) = next(&mut desk);
+        answer(&mut desk, effect, ActOutcome::Sold { executed: dec(executed), received: dec("1") });
+        let (sale, told) = (sale(&desk), sale(&desk).to_string());
+        match expected {
+            Some(expected) => assert!(told.contains(expected), "{told}"),
+            None => assert!(!told.contains("stays"), "{told}"),
+        }
+        let end =
+            if sale.is_whole() { "done: everything that was offered is sold" } else { "done, but NOT everything" };
+        assert!(told.starts_with(end), "{told}");
+    }
 }
 
 /// The stream shows an order under this id.

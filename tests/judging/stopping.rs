@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
 use countersign::kernel::command::{Command, Totp};
-use countersign::kernel::containment::Aim;
+use countersign::kernel::containment::{Aim, StepState};
 use countersign::kernel::declared::Declared;
 use countersign::kernel::event::{
     Answer, Event, Fault, Issuer, OrderSnapshot, ReadOutcome, ReadRequest, TagCheck, Tags, Ticket,
 };
 use countersign::kernel::incident::{IncidentState, Priority};
-use countersign::kernel::intent::{IntentBody, OrderTerms};
+use countersign::kernel::intent::{IntentBody, IntentRecord, OrderTerms};
 use countersign::kernel::money::Dec;
 use countersign::kernel::order::{Asset, OrderStatus, OrderType, Side, TimeInForce};
 use countersign::kernel::people::Way;
@@ -18,7 +18,7 @@ use countersign::kernel::report::{Balance, ExecutionReport};
 use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
 use countersign::kernel::time::Time;
 
-use crate::desk::{Desk, check, dec, failed};
+use crate::desk::{Desk, START, check, dec, failed};
 
 const TRADES: KeyRights = KeyRights { trade: true, ..KeyRights::NONE };
 
@@ -29,6 +29,7 @@ pub(crate) fn may_stop(declared: &mut Declared) {
         means: Means::SubAccount,
         keys: vec![key("bot", KeyRole::Bot), key("watch", KeyRole::Watch), key("cancel", KeyRole::Cancel)],
         hooks: Vec::new(),
+        pausing: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
         transfer_to_master: false,
@@ -44,6 +45,10 @@ pub struct Venue {
 }
 
 impl Venue {
+    fn with(open: Vec<OrderSnapshot>) -> Self {
+        Self { bot_key: Some(TRADES), open, free: Vec::new(), done: Vec::new() }
+    }
+
     pub fn act(&mut self, act: &Act) -> ActOutcome {
         let done = ActOutcome::Done { proof: "".into() };
         match act {
@@ -123,7 +128,7 @@ impl Stage {
         desk.pass();
         check(&desk, "order 2: matched B\n order 3: foreign\n foreign_order orders=1 USDT=600");
         let open = vec![own.read(OrderStatus::New), thief.read(OrderStatus::New)];
-        Self { desk, venue: Venue { bot_key: Some(TRADES), open, free: Vec::new(), done: Vec::new() } }
+        Self { desk, venue: Venue::with(open) }
     }
 
     pub fn command(&mut self, command: Command, totp: Totp) -> Answer {
@@ -200,6 +205,113 @@ fn a_freeze_is_taken_after_a_kill_whose_bot_was_never_stopped() {
     assert!(progress.lines.iter().any(|line| line.text.contains("stopped by unit")), "{progress:#?}");
 }
 
+/// A way to stop the bot proves nothing by its own answer while the bot goes on speaking to us.
+#[test]
+fn a_bot_that_still_speaks_was_not_stopped() {
+    let beat = |desk: &mut Desk| desk.pass_as("mm");
+    let announce = |desk: &mut Desk| {
+        let order = desk.order(9, "later");
+        desk.say(order.place());
+    };
+    // Written before the stop, and sent again: it had read no word of ours since.
+    let repeat = |desk: &mut Desk| {
+        let order = desk.order(9, "later");
+        let record = desk.write(order.place());
+        desk.deliver(IntentRecord { nonce: Some(START), ..record });
+    };
+    type Speech<'a> = &'a dyn Fn(&mut Desk);
+    for (way, pausing, speaks, disproved) in [
+        ("command", false, Some(&beat as Speech<'_>), true),
+        ("command", false, Some(&announce as Speech<'_>), true),
+        // The process lives on, and only what it announces is against it.
+        ("freqtrade", true, Some(&beat as Speech<'_>), false),
+        ("freqtrade", true, Some(&announce as Speech<'_>), true),
+        ("freqtrade", true, Some(&repeat as Speech<'_>), false),
+        ("command", false, None, false),
+    ] {
+        let mut stage = Stage::with(|declared| {
+            may_stop(declared);
+            let stopping = declared.stopping.as_mut().unwrap();
+            stopping.hooks = vec![way.into()];
+            stopping.pausing = stopping.hooks.iter().filter(|_| pausing).cloned().collect();
+        });
+        let stopped =
+            |act: &Act| matches!(act, Act::StopBot { .. }).then(|| ActOutcome::Done { proof: "status 0".into() });
+        assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+        // What was on its way is no word against it; what follows soon is, so no beat is left out of the journal.
+        stage.run_answering(1_000, stopped);
+        assert_eq!(stage.desk.kernel.heartbeat_wanted(), !pausing);
+        speaks.inspect(|speaks| speaks(&mut stage.desk));
+        assert_eq!(stage.word(), "not contained");
+        stage.run_answering(6_000, stopped);
+        assert_eq!(stage.word(), "contained", "{way}");
+        assert!(!stage.desk.kernel.heartbeat_wanted());
+        for _ in 0..20 {
+            speaks.inspect(|speaks| speaks(&mut stage.desk));
+            stage.run_answering(1_000, stopped);
+        }
+        stage.desk.restart();
+        speaks.inspect(|speaks| speaks(&mut stage.desk));
+        let progress = stage.desk.kernel.progress().unwrap();
+        let step = progress.steps.iter().find(|step| step.what.contains(way)).unwrap();
+        let state = if disproved { StepState::NotProved } else { StepState::Proved };
+        assert_eq!(step.state, state, "{way}: {progress:#?}");
+        if !disproved {
+            assert_eq!(stage.word(), "contained");
+            continue;
+        }
+        assert_eq!(stage.word(), "contained; the bot still speaks");
+        assert!(step.detail.as_ref().unwrap().contains("bot mm still speaks"), "{step:#?}");
+        assert!(stage.desk.kernel.status().stopping.contains("the bot still speaks"));
+        let card = stage.desk.incident("foreign_order").contained.unwrap();
+        let told = card.lines.iter().filter(|line| line.text.starts_with("NOT STOPPED: bot mm")).count();
+        assert_eq!((&*card.word, told), ("contained; the bot still speaks", 1), "{card:#?}");
+        let told = stage.desk.incident("bot_still_speaks");
+        assert_eq!((told.priority, told.state), (Priority::Critical, IncidentState::Open));
+        // It falls silent, and is asked to stop once more.
+        stage.run_answering(60_000, stopped);
+        assert_eq!(stage.word(), "contained");
+        assert_eq!(stage.desk.incident("bot_still_speaks").state, IncidentState::Ended);
+        // So much later it is a bot that was started again.
+        stage.run_answering(700_000, stopped);
+        speaks.inspect(|speaks| speaks(&mut stage.desk));
+        assert_eq!(stage.word(), "contained");
+    }
+}
+
+/// A freeze without a theft is over with its release; a theft is none the less one.
+#[test]
+fn a_release_ends_what_was_frozen_without_a_theft() {
+    let mut stage = Stage { desk: Desk::open_with(may_stop), venue: Venue::with(Vec::new()) };
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(5_000);
+    assert_eq!(stage.desk.incident("containment").state, IncidentState::Open);
+    assert_eq!(stage.command(Command::Resume, Totp::Right { step: 7 }), Answer::Done);
+    stage.run(180_000);
+    assert_eq!(stage.word(), "released");
+    let card = stage.desk.incident("containment");
+    let last = card.lines.last().unwrap();
+    assert_eq!(
+        (card.state, &*last.text),
+        (IncidentState::Ended, "released by owner; what each key got back stands under what we did")
+    );
+    assert!(card.advice.len() == 1 && card.advice[0].contains("The keys may trade again"), "{card:#?}");
+    // The next one is told of anew.
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(5_000);
+    let again = stage.desk.kernel.notices().into_iter().next_back().unwrap();
+    assert!(again.incident != card.incident && again.state == IncidentState::Open, "{again:#?}");
+    assert_eq!((&*again.rule, &*again.contained.unwrap().word), ("containment", "frozen"));
+
+    let mut theft = Stage::new();
+    assert_eq!(theft.command(Command::Freeze, Totp::Absent), Answer::Done);
+    theft.run(5_000);
+    assert_eq!(theft.command(Command::Resume, Totp::Right { step: 7 }), Answer::Done);
+    theft.run(180_000);
+    let card = theft.desk.incident("foreign_order");
+    assert_eq!((card.state, &*card.contained.unwrap().word), (IncidentState::Open, "released"));
+}
+
 #[test]
 fn a_kill_after_a_freeze_has_its_own_asker_and_its_own_clocks() {
     let mut stage = Stage::new();
@@ -262,7 +374,7 @@ fn a_thiefs_stop_is_no_protection() {
     let verdicts = "order 2: pre_existing\n order 3: matched B\n order 4: foreign\n";
     assert!(desk.sum_up().starts_with(&verdicts.replace("\n ", "\n")), "{}", desk.sum_up());
     let open = [&before, &own, &thief].map(|order| order.read(OrderStatus::New)).into();
-    let mut stage = Stage { desk, venue: Venue { bot_key: Some(TRADES), open, free: Vec::new(), done: Vec::new() } };
+    let mut stage = Stage { desk, venue: Venue::with(open) };
     assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
     stage.run(20_000);
     assert_eq!(stage.word(), "contained", "{:#?}", stage.desk.kernel.progress());

@@ -7,7 +7,9 @@ use crate::support::arms::{WITHIN, lines};
 use crate::support::bot_api::{BotApi, Sent};
 use crate::support::journal;
 use crate::support::stage::Stage;
-use crate::{BOT, bot_process, bot_with_an_order, check_contained, check_ledger, refused_with, still, until_strangers};
+use crate::{
+    BOT, bot_of, bot_process, bot_with_an_order, check_contained, check_ledger, refused_with, still, until_strangers,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_its_first_day_it_leaves_a_theft_to_the_owner() {
@@ -36,7 +38,7 @@ async fn in_mode_act_a_theft_is_ended_by_countersign_itself() {
     journal::age(&stage.journal(), Duration::from_secs(25 * 3_600));
     let daemon = stage.run();
     stage.until_proved().await;
-    let trading = bot_with_an_order(&stage).await;
+    let trading = bot_of(&stage, Some(&process)).await;
     let stolen = stage.rest_foreign(2).await;
     let progress = stage.until_contained("contained", WITHIN, |progress| progress["word"] == "contained").await;
     check_contained(&progress);

@@ -240,6 +240,7 @@ fn account(now: Time, config: &SharedConfig) -> Kernel {
         means: Means::SubAccount,
         keys: Vec::new(),
         hooks: Vec::new(),
+        pausing: Vec::new(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: None,
         transfer_to_master: false,

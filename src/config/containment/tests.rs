@@ -81,6 +81,7 @@ fn mode_ask_loads_what_it_acts_with() {
         ]
     );
     assert_eq!(stopping.hooks, ["unit".into(), "command".into(), "freqtrade".into(), "hook".into()]);
+    assert_eq!(stopping.pausing, ["freqtrade".into()]);
     assert_eq!(parts.sub_account.as_deref(), Some("bot+1@example.com"));
     assert_eq!(parts.admin.unwrap().api_key(), "adminKey");
     assert_eq!(parts.cancel.unwrap().api_key(), "cancelKey");

@@ -83,13 +83,16 @@ impl Kernel {
         if contained || self.state.trust.undeclared.contains(key) {
             Ok(())
         } else {
-            Err("the exchange's list has not shown such a key".to_owned())
+            Err("the exchange's list has not shown such a key: `countersign containment` and its incident show the print of each".to_owned())
         }
     }
 
     pub(super) fn end_allowance(&mut self, by: &str, what: &Allowable) -> Result<(), String> {
         let allowed = &mut self.state.trust.allowed;
-        let place = allowed.iter().position(|known| known.what == *what).ok_or("nothing like that is allowed")?;
+        let place = allowed
+            .iter()
+            .position(|known| known.what == *what)
+            .ok_or("nothing like that is allowed: `countersign status` lists what is")?;
         let ended = allowed.remove(place);
         self.ended(&ended, &format!("by {by}"));
         Ok(())

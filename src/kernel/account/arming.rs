@@ -33,14 +33,20 @@ pub struct Disarmed {
 }
 
 impl Kernel {
-    pub(super) fn disarm(&mut self, by: &str, why: Option<&str>, for_s: Option<u64>) -> Result<(), String> {
+    /// Asked before a password is used up, and before another person is asked to approve.
+    pub(super) fn may_disarm(&self, for_s: Option<u64>) -> Result<(), String> {
         if !self.acts_alone() {
             return Err("countersign does nothing by itself on this account: there is nothing to disarm".to_owned());
         }
-        let span = for_s.map(Duration::from_secs);
-        if span.is_some_and(|span| span > DISARMED_FOR_MAX) {
+        if for_s.is_some_and(|seconds| Duration::from_secs(seconds) > DISARMED_FOR_MAX) {
             return Err(format!("it can be disarmed for {} at the most", told_span(DISARMED_FOR_MAX)));
         }
+        Ok(())
+    }
+
+    pub(super) fn disarm(&mut self, by: &str, why: Option<&str>, for_s: Option<u64>) -> Result<(), String> {
+        self.may_disarm(for_s)?;
+        let span = for_s.map(Duration::from_secs);
         let at = self.now();
         let until = span.map(|span| at + span);
         self.forget_disarming();

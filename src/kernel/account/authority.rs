@@ -46,7 +46,8 @@ const PAIRING_COUNTS: Duration = Duration::from_secs(600);
 const REQUEST_NUMBER_MAX: u32 = 99;
 
 const NO_PERSON: &str = "this takes two people here, and you are none of [[operators.person]]; a freeze takes one";
-const NO_REQUEST: &str = "there is no such request: it was approved, declined, or has expired";
+const NO_REQUEST: &str =
+    "there is no such request: it was approved, declined, or has expired; `countersign requests` shows what waits";
 
 /// What operators changed at run time, and what of their passwords counts no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,9 +179,15 @@ impl Kernel {
             Command::Manual { ref claim } => self.may_open_claim(claim, ordered.why.as_deref().unwrap_or_default())?,
         }
         let two = self.declared.people.two_people && ordered.command.needs_two();
+        if two && let Some(request) = self.give_reason(person.as_deref(), &ordered) {
+            return Ok(Answer::Requested { request });
+        }
         if two {
             // Before a one-time password is used up for nothing.
             self.may_request(person.as_deref(), &ordered.command)?;
+        }
+        if let Command::Disarm { for_s } = ordered.command {
+            self.may_disarm(for_s)?;
         }
         if ordered.command.needs_totp() {
             self.take_code(person.as_deref(), ordered.totp, ordered.why.is_some())?;
@@ -248,7 +255,7 @@ impl Kernel {
                     let headline = "Somebody guesses one-time passwords";
                     self.built_in("wrong_codes", Cause::Watcher, "codes", Priority::Critical, headline, line, GUESSED);
                 }
-                Err("the one-time password is wrong".to_owned())
+                Err("the one-time password is wrong (a new one comes every 30 s; both clocks must be right)".to_owned())
             }
             Totp::NotSetUp if person.is_some() => {
                 Err("no one-time passwords of yours are set up: `countersign secret \
@@ -329,6 +336,21 @@ impl Kernel {
             | Command::Approve { .. }
             | Command::Decline { .. } => words,
         }
+    }
+
+    /// Whoever asked without a reason asks again with one: whoever approves is told why. Only once, so that what somebody
+    /// has read does not change.
+    fn give_reason(&mut self, person: Option<&str>, ordered: &Ordered) -> Option<u32> {
+        let why = ordered.why.as_ref()?;
+        let is_same = |(_, request): &(&u32, &mut Request)| {
+            request.command == ordered.command && request.why.is_none() && Some(&*request.person) == person
+        };
+        let (number, request) = self.state.trust.requests.iter_mut().find(is_same)?;
+        request.why = Some(why.clone());
+        let (number, by) = (*number, request.by.clone());
+        let words = ordered.command.words(&quoted(self.declared.account.as_str()));
+        self.announce(format!("Request {number}: {by} gives the reason why to {words}: {}.", quoted(why)));
+        Some(number)
     }
 
     fn file_request(&mut self, person: Box<str>, ordered: Ordered) -> Answer {

@@ -15,7 +15,8 @@ use crate::kernel::card::quoted;
 use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
 use crate::kernel::event::{Effect, EffectId};
 use crate::kernel::flatten::Flatten;
-use crate::kernel::incident::{Contained, IncidentId, Priority};
+use crate::kernel::incident::{Contained, IncidentId, IncidentState, Priority};
+use crate::kernel::order::Bot;
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
 use crate::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
@@ -35,11 +36,26 @@ const NOT_LISTED: &[&str] = &[
     "Compare sub_account, the cancel key and every [[containment.key]] with the exchange's page: a kill would not reach them.",
 ];
 
+const UNDECLARED: &[&str] = &[
+    "Yours? Declare it as [[containment.key]] and start countersign again, or `countersign allow ACCOUNT PRINT WHY`.",
+    "Not yours? Somebody has the master's login: `countersign freeze` or `kill` freezes it, `kill --key PRINT` deletes it.",
+];
+
 /// Keys of the list that nobody declared, remembered so that they can be allowed; the venue has fewer.
 const UNDECLARED_MAX: usize = 100;
 
 /// The scope of the incident that says that the list is refused.
 const UNLISTED: &str = "unlisted";
+
+/// The scope of the incident that says that a bot was not stopped.
+const STILL_SPEAKS: &str = "still speaks";
+const NOT_STOPPED: &[&str] =
+    &["Stop the bot by hand, on its host, and look what its [[containment.stop]] does: it says that it worked."];
+
+/// Said at each start and in `status`: whoever freezes must know what he cannot take back.
+pub const NO_PASSWORDS: &str = "ONE-TIME PASSWORDS ARE MISSING, so what a freeze takes cannot be given back: `resume`, \
+    `disarm`, `arm`, `allow`, `manual` and `flatten` are refused until `countersign secret totp NAME` made one and \
+    [operators] names it (with two_people, one for each of two persons)";
 
 const HEADLINE: &str = "The account is being contained";
 const AFTER_A_KILL: &[&str] = &[
@@ -47,6 +63,8 @@ const AFTER_A_KILL: &[&str] = &[
     "Change the password and 2FA of the exchange account, and look at withdrawals and transfers.",
     "Go through the strangers' trades above with the exchange's own history: they stand.",
 ];
+const AFTER_A_RELEASE: &[&str] =
+    &["The keys may trade again. If that was not meant: `countersign freeze` with this account's name."];
 const ADVICE: &[&str] = &[
     "Stop the bot, and make a new key for it only once this is contained.",
     "Change the password and 2FA of the exchange account, and look at withdrawals and transfers.",
@@ -174,6 +192,7 @@ impl Kernel {
             Some(Mode::Act) => format!("{means}; by itself too, within bounds, and not on its first day"),
             Some(Mode::Ask | Mode::Watch) | None => means.to_owned(),
         };
+        let means = if self.declared.no_passwords { format!("{means}; {NO_PASSWORDS}") } else { means };
         let means = self.disarmed_told().map_or_else(|| means.clone(), |told| format!("{means}; DISARMED: {told}"));
         let last = self.state.stop.containment.as_ref().map(|containment| containment.progress().word);
         let told = last.map_or_else(|| means.clone(), |word| format!("{means}; last containment: {word}"));
@@ -245,7 +264,9 @@ impl Kernel {
 
     /// It is told on the card of the incident that it ends, or on one of its own.
     fn place_containment(&mut self, incident: Option<IncidentId>) {
-        let known = incident.filter(|id| self.state.book.knows(*id)).or(self.state.stop.incident);
+        // One that ended with a release tells of nothing new.
+        let last = self.state.stop.incident.filter(|id| self.state.book.state_of(*id) != Some(IncidentState::Ended));
+        let known = incident.filter(|id| self.state.book.knows(*id)).or(last);
         let known = known.or_else(|| self.state.book.open_id(Cause::Stranger, ""));
         let id = known.unwrap_or_else(|| {
             let line = "asked for without an incident".to_owned();
@@ -333,12 +354,13 @@ impl Kernel {
             (false, _) => format!("the sub-account's list does not show: {}", missing.join(", ")),
             (true, _) => format!("the sub-account's list shows keys that nobody declared: {}", more.join(", ")),
         };
-        let priority = if missing.is_empty() { Priority::Warning } else { Priority::Critical };
+        let (priority, advice) =
+            if missing.is_empty() { (Priority::Warning, UNDECLARED) } else { (Priority::Critical, NOT_LISTED) };
         if !more.is_empty() {
             self.signs_of_master(now, "the sub-account's list showed a key that nobody declared");
         }
         let headline = "The exchange's keys are not the declared ones";
-        self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, NOT_LISTED);
+        self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, advice);
     }
 
     /// A definite refusal of the list: no kill would reach the keys.
@@ -401,8 +423,24 @@ impl Kernel {
         if let Some(containment) = &mut self.state.stop.containment {
             let doubted = containment.master_doubt().is_some();
             containment.handle_outcome(now, effect, outcome, &shown);
+            if !containment.bot_still_speaks() {
+                let line = "it was stopped, and speaks no more".to_owned();
+                self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
+            }
             let doubt = containment.master_doubt().filter(|_| !doubted).map(str::to_owned);
             doubt.into_iter().for_each(|what| self.signs_of_master(now, &what));
+        }
+    }
+
+    /// The exit status of a command proves nothing to whom the bot still speaks.
+    pub(super) fn stopped_bot_spoke(&mut self, bot: &Bot, announced: Option<Time>) {
+        let now = self.now();
+        let alone = self.state.bots.iter().count() == 1;
+        let Some(containment) = &mut self.state.stop.containment else { return };
+        if let Some(line) = containment.bot_spoke(now, bot, announced, alone) {
+            let headline = "The bot was not stopped: it still speaks to countersign";
+            let rule = "bot_still_speaks";
+            self.built_in(rule, Cause::Containment, STILL_SPEAKS, Priority::Critical, headline, line, NOT_STOPPED);
         }
     }
 
@@ -486,11 +524,19 @@ impl Kernel {
             orders_gone_ms: progress.orders_gone_ms,
             lines: progress.lines[from..].to_vec(),
         };
+        // A theft that was frozen is no less of a theft after its release; what was asked for without one is over.
+        let own = self.state.book.open_id(Cause::Containment, "") == Some(id);
         let left = match progress.end {
             Some(End::Contained | End::RevokedUnprobed) => AFTER_A_KILL,
+            Some(End::Released) if own => AFTER_A_RELEASE,
             Some(End::Frozen | End::Released | End::Drilled | End::NotProved) | None => &[],
         };
+        let released = format!("released by {}; what each key got back stands under what we did", shown.asked_by);
         self.state.book.contain(id, shown, left);
+        if own && progress.end == Some(End::Released) {
+            let now = self.now();
+            self.state.book.end(now, Cause::Containment, "", released);
+        }
     }
 }
 

@@ -29,12 +29,17 @@ const SILENT_ADVICE: &[&str] = &[
 
 impl Kernel {
     pub(super) fn intent(&mut self, ticket: Ticket, record: IntentRecord) {
-        let Some(bot) = self.state.bots.state_mut(&record.bot) else {
+        if self.state.bots.state_mut(&record.bot).is_none() {
             return self.reply(ticket, record.seq, 0, Err(Refusal::UnknownBot));
-        };
+        }
+        let announces = !matches!(record.body, IntentBody::Heartbeat { .. } | IntentBody::Result(_));
+        // Our own clock, where it hands back a nonce.
+        let announced = announces.then(|| record.nonce.unwrap_or(record.at));
+        self.stopped_bot_spoke(&record.bot, announced);
         if let IntentBody::Heartbeat { egress } = record.body {
             return self.heartbeat(ticket, &record, egress);
         }
+        let Some(bot) = self.state.bots.state_mut(&record.bot) else { return };
         let missing = match bot.turn(&record) {
             Turn::Next { missing } => missing,
             Turn::Repeat(answer) => return self.reply(ticket, record.seq, 0, answer),
@@ -98,9 +103,10 @@ impl Kernel {
         self.effects.push(Effect::Reply { ticket, reply });
     }
 
-    /// A verdict waits for the bots' word: a heartbeat is worth a record of its own.
+    /// A verdict waits for the bots' word, or a stop for its proof: a heartbeat is worth a record of its own.
     pub fn heartbeat_wanted(&self) -> bool {
-        !self.state.pending.is_empty() || !self.state.pending_requests.is_empty()
+        let stops = self.state.stop.containment().is_some_and(|containment| containment.wants_beats(self.now()));
+        stops || !self.state.pending.is_empty() || !self.state.pending_requests.is_empty()
     }
 
     fn take_body(&mut self, record: &IntentRecord, nonce: Option<Time>) -> Result<Registered, Refusal> {

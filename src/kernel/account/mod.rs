@@ -55,7 +55,7 @@ pub use arming::Disarmed;
 pub use audit::Audit;
 pub use authority::{RequestStatus, Trust};
 pub use claims::ClaimStatus;
-pub use contain::Stop;
+pub use contain::{NO_PASSWORDS, Stop};
 pub use credentials::{CredentialStatus, Credentials};
 pub use exceptions::ExceptionStatus;
 pub use feed::Seen;

@@ -75,8 +75,9 @@ impl Containment {
             Some((_, End::Drilled)) => "drill: the key is proved dead",
             Some((_, End::NotProved)) => "drill: not proved",
         };
+        let speaks = if self.bot_still_speaks() { "; the bot still speaks" } else { "" };
         Progress {
-            word: word.into(),
+            word: format!("{word}{speaks}").into(),
             aim: self.aim,
             incident: self.incident,
             asked_by: self.asked_by.clone(),
@@ -107,12 +108,16 @@ impl Containment {
         }
         if self.aim == Aim::Kill {
             steps.extend(self.hooks.iter().map(|(name, hook)| {
-                let state = if hook.stopped.is_some() { StepState::Proved } else { state_of(&hook.tries) };
+                let state = match hook.stopped {
+                    Some(_) => StepState::Proved,
+                    None if hook.is_disproved() => StepState::NotProved,
+                    None => state_of(&hook.tries),
+                };
                 let told = hook.stopped.as_ref().map(|(_, proof)| proof.clone()).or(hook.tries.last.clone());
                 PlanStep {
                     what: format!("stop the bot: {name}").into(),
                     after: "at once".into(),
-                    proof: "the hook's own answer".into(),
+                    proof: "the hook's own answer, and no bot speaks any more".into(),
                     on_failure: "tried on; stop the bot by hand".into(),
                     state,
                     detail: told.filter(|text| !text.is_empty()),

@@ -218,6 +218,7 @@ fn stopping(means: Means) -> Stopping {
             declared("cancel", KeyRole::Cancel),
         ],
         hooks: vec!["unit".into()],
+        pausing: Vec::new(),
         quiet: QUIET,
         freeze_unanswered: None,
         transfer_to_master: true,

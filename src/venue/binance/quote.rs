@@ -39,6 +39,19 @@ pub fn quote(symbol: &Symbol, info: &str, [average, day]: [&str; 2], depth: &str
     })))
 }
 
+/// No market of that name; the exchange's own words name none.
+const NO_SUCH_SYMBOL: i64 = -1121;
+
+/// A refusal that says what was asked for.
+pub fn named(symbol: &Symbol, outcome: ActOutcome) -> ActOutcome {
+    match outcome {
+        ActOutcome::Refused { code: NO_SUCH_SYMBOL, .. } => {
+            ActOutcome::Refused { code: NO_SUCH_SYMBOL, reason: format!("the exchange has no market {symbol}").into() }
+        }
+        other => other,
+    }
+}
+
 fn filter<'v, 'a>(filters: &'v [Value<'a>], kind: &str) -> Result<Option<&'v Fields<'a>>, Kept> {
     for one in filters {
         let one = one.object("a filter")?;
@@ -103,6 +116,17 @@ mod tests {
         ] {
             assert!(quote(&symbol, &info, [average, DAY], depth).is_err(), "{info} {average} {depth}");
         }
+    }
+
+    #[test]
+    fn a_market_that_is_not_there_is_named() {
+        let refused = |code, reason: &str| ActOutcome::Refused { code, reason: reason.into() };
+        let symbol = Symbol::new("LDBTCUSDT");
+        assert_eq!(
+            named(&symbol, refused(-1121, "Invalid symbol.")),
+            refused(-1121, "the exchange has no market LDBTCUSDT")
+        );
+        assert_eq!(named(&symbol, refused(-1003, "Too many.")), refused(-1003, "Too many."));
     }
 
     #[test]
