@@ -20,6 +20,7 @@ mod flatten;
 mod credentials;
 mod drill;
 mod order_limit;
+mod alone;
 mod any_order;
 mod anything;
 mod decimals;

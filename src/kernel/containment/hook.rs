@@ -80,22 +80,19 @@ impl Hook {
                 self.stopped = Some((now, proof.clone()));
                 Some(format!("the bot was stopped by {name}: {proof}"))
             }
-            ActOutcome::Held { until, reason } => {
-                self.tries.held(*until, reason);
-                None
-            }
             ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
                 self.tries.failed(now, reason);
                 (self.tries.failures == 1).then(|| format!("the bot could not be stopped by {name}: {reason}"))
             }
-            ActOutcome::Keys(_)
+            ActOutcome::Held { .. }
+            | ActOutcome::Keys(_)
             | ActOutcome::Probed(_)
             | ActOutcome::Orders(_)
             | ActOutcome::Balances(_)
             | ActOutcome::NotFound
             | ActOutcome::Quote(_)
             | ActOutcome::Sold { .. } => {
-                self.tries.failed(now, "the answer was of another kind");
+                self.tries.missed(now, outcome);
                 None
             }
         }
