@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::kernel::account::{Allowance, ClaimStatus, CredentialStatus, ExceptionStatus, RequestStatus, Status};
+use crate::kernel::account::{
+    Allowance, BotStatus, ClaimStatus, CredentialStatus, ExceptionStatus, RequestStatus, Status,
+};
 use crate::kernel::card;
 use crate::kernel::containment::{Aim, Progress, StepState};
 use crate::kernel::coverage::Sight;
@@ -20,18 +22,7 @@ pub fn status(status: &Status) -> String {
         Sight::Proved => "live and proved",
     };
     let mut text = format!("{} · {sight} · {} connections\n", status.account, status.connections);
-    for bot in &status.bots {
-        let state = match (bot.connected, bot.silent) {
-            (_, true) => "SILENT",
-            (false, false) => "has announced nothing yet",
-            (true, false) => "speaks",
-        };
-        let heard = bot.heard_at.map(|at| format!(", last heard {at} UTC")).unwrap_or_default();
-        say(&mut text, format_args!("bot {}: {state}{heard}, record {}\n", bot.bot, bot.last_seq));
-        if bot.missing_records > 0 {
-            say(&mut text, format_args!("  {} of its records never arrived\n", bot.missing_records));
-        }
-    }
+    status.bots.iter().for_each(|bot| tell_bot(&mut text, bot));
     let orders = &status.orders;
     say(
         &mut text,
@@ -79,6 +70,19 @@ pub fn status(status: &Status) -> String {
         say(&mut text, format_args!("  - {}\n", exception_told(exception)));
     }
     text
+}
+
+fn tell_bot(text: &mut String, bot: &BotStatus) {
+    let state = match (bot.connected, bot.silent) {
+        (_, true) => "SILENT",
+        (false, false) => "has announced nothing yet",
+        (true, false) => "speaks",
+    };
+    let heard = bot.heard_at.map(|at| format!(", last heard {at} UTC")).unwrap_or_default();
+    say(text, format_args!("bot {}: {state}{heard}, record {}\n", bot.bot, bot.last_seq));
+    if bot.missing_records > 0 {
+        say(text, format_args!("  {} of its records never arrived\n", bot.missing_records));
+    }
 }
 
 /// What waits for another person's approval.

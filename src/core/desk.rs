@@ -11,6 +11,7 @@ use crate::kernel::chat::pairing_digest;
 use crate::kernel::containment::Aim;
 use crate::kernel::event::{Answer, Event};
 use crate::kernel::flatten::Flatten;
+use crate::kernel::incident::IncidentId;
 use crate::kernel::people::Way;
 use crate::kernel::report::Report;
 use crate::kernel::shared::{Said, SharedEvent, Show};
@@ -32,12 +33,7 @@ impl Core {
                 "paired": self.shared.paired(),
             }),
             OperatorCommand::Incidents => json!({ "ok": true, "incidents": self.kernel.notices() }),
-            OperatorCommand::Incident { id } => {
-                match self.kernel.notices().into_iter().find(|notice| notice.incident == id) {
-                    Some(notice) => json!({ "ok": true, "incident": notice }),
-                    None => refusal(&format!("there is no incident {id}"), "`countersign incidents` lists them"),
-                }
-            }
+            OperatorCommand::Incident { id } => self.incident(id),
             OperatorCommand::Ack { id, shown } => {
                 let ticket = self.ticket(Waiter::Operator(reply));
                 return Some(Work::Account(Event::Acknowledge { ticket, by, incident: id, shown }));
@@ -82,6 +78,13 @@ impl Core {
             tracing::debug!("An operator left before the answer.");
         }
         None
+    }
+
+    fn incident(&self, id: IncidentId) -> serde_json::Value {
+        match self.kernel.notices().into_iter().find(|notice| notice.incident == id) {
+            Some(notice) => json!({ "ok": true, "incident": notice }),
+            None => refusal(&format!("there is no incident {id}"), "`countersign incidents` lists them"),
+        }
     }
 
     /// The frame is read as one of the exchange's is.

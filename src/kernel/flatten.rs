@@ -5,8 +5,9 @@
 //! each order once. Every order is a limit that fills at once or not at all, at no price below the bound, and no bigger
 //! than the bids inside the bound. An order that may have been placed is found by its id, never sent again.
 
+mod leg;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ use crate::kernel::order::{Asset, ClientId, OrderType, Side, Symbol, TimeInForce
 use crate::kernel::pairs;
 use crate::kernel::report::Balance;
 use crate::kernel::time::Time;
+
+pub use leg::{Leg, LegState, Offer, Sale};
 
 /// Assets of one command; what is beyond them stays, and is counted.
 pub const LEGS_MAX: usize = 20;
@@ -62,169 +65,6 @@ pub enum Stage {
     Failed {
         why: Box<str>,
     },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Leg {
-    pub free: Dec,
-    pub state: LegState,
-    looks: u32,
-    look_at: Option<Time>,
-    /// While an act for it is under way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    answer_by: Option<Time>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "leg", rename_all = "snake_case")]
-pub enum LegState {
-    Reading,
-    /// It stays, and why.
-    Stays {
-        why: Box<str>,
-    },
-    Offered(Offer),
-    /// Sent, or perhaps sent.
-    Sent(Offer),
-    Sold {
-        offer: Offer,
-        executed: Dec,
-        received: Dec,
-    },
-    /// Nobody knows whether it was placed: its id is to be looked up by hand.
-    Unknown {
-        offer: Offer,
-    },
-}
-
-/// One order as it is shown and sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
-    pub symbol: Symbol,
-    pub quantity: Dec,
-    /// The limit: no part is sold below.
-    pub price: Dec,
-    /// The exchange's average of the last minutes.
-    pub reference: Dec,
-    /// For its owner to see whether the price was moved before.
-    pub average_of_day: Dec,
-    pub best_bid: Dec,
-    /// What the bids at the limit or above it take.
-    pub depth: Dec,
-}
-
-/// A plan, or what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sale {
-    /// Names the plan that is said yes to.
-    pub plan: Time,
-    pub to: Asset,
-    pub within: Dec,
-    pub asked_by: Box<str>,
-    pub stage: Stage,
-    pub legs: BTreeMap<Asset, LegState>,
-    /// One of each leg.
-    pub lines: Vec<String>,
-    pub beyond: usize,
-}
-
-impl Sale {
-    /// Nothing would be sold.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        !self.legs.values().any(|leg| matches!(leg, LegState::Offered(_)))
-    }
-
-    /// Everything was offered and sold, but for what the exchange could not take.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        let sold =
-            |leg: &LegState| matches!(leg, LegState::Sold { offer, executed, .. } if *executed == offer.quantity);
-        self.stage == Stage::Done && self.beyond == 0 && self.legs.values().all(sold)
-    }
-}
-
-impl fmt::Display for Sale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.stage {
-            Stage::Failed { why } => return writeln!(f, "nothing was sold: {why}"),
-            Stage::Planned => {
-                writeln!(f, "What is free, for {}. Each order fills at once at its limit or better:", self.to)?
-            }
-            Stage::ReadingBalances | Stage::ReadingPrices => writeln!(f, "being read")?,
-            Stage::Selling => writeln!(f, "being sold")?,
-            Stage::Done if self.is_whole() => writeln!(f, "done: everything that was offered is sold")?,
-            Stage::Done => writeln!(f, "done, but NOT everything is sold:")?,
-        }
-        for line in &self.lines {
-            writeln!(f, "  {line}")?;
-        }
-        match self.beyond {
-            0 => Ok(()),
-            beyond => writeln!(f, "  {beyond} more assets: one command sells {LEGS_MAX} at the most"),
-        }
-    }
-}
-
-impl Leg {
-    /// In one line.
-    #[must_use]
-    pub fn told(&self, asset: &Asset, to: &Asset) -> String {
-        let of =
-            |offer: &Offer| format!("{} of {} {asset}, at {} {to} or more", offer.quantity, self.free, offer.price);
-        match &self.state {
-            LegState::Reading => format!("{} {asset}: being read", self.free),
-            LegState::Stays { why } => format!("{} {asset} stays: {why}", self.free),
-            LegState::Offered(offer) => format!(
-                "sell {} (average {}, of the day {}, best bid {}, {} bid for inside the bound): {}",
-                of(offer),
-                offer.reference,
-                offer.average_of_day,
-                offer.best_bid,
-                offer.depth,
-                offer.least_told(to),
-            ),
-            LegState::Sent(offer) => format!("sent, and not answered yet: {}", of(offer)),
-            LegState::Sold { offer, executed, received } => {
-                let sold = format!(
-                    "sold {executed} of {} {asset} for {received} {to} (at {} or more)",
-                    self.free, offer.price
-                );
-                let left = self.free.checked_sub(*executed).filter(|left| left.is_positive());
-                left.map_or_else(
-                    || sold.clone(),
-                    |left| format!("{sold}; {left} {asset} stays: {}", self.why_left(offer, *executed)),
-                )
-            }
-            LegState::Unknown { offer } => {
-                format!("NOT KNOWN whether it was sold: {}. Look at the exchange.", of(offer))
-            }
-        }
-    }
-}
-
-impl Leg {
-    fn why_left(&self, offer: &Offer, executed: Dec) -> &'static str {
-        if executed < offer.quantity {
-            "it was not filled at once, and no order rests"
-        } else if offer.depth < self.free {
-            "nobody bid for more inside the bound"
-        } else {
-            "one order takes no such part of it, by the exchange's filters"
-        }
-    }
-}
-
-impl Offer {
-    /// What it brings at least, if all of it is sold.
-    #[must_use]
-    pub fn least(&self) -> Option<Dec> {
-        self.quantity.checked_mul(self.price)
-    }
-
-    fn least_told(&self, to: &Asset) -> String {
-        format!("{} {to} at least", self.least().map_or_else(String::new, |least| least.rounded(8).to_string()))
-    }
 }
 
 impl Flatten {
@@ -586,16 +426,17 @@ const NOT_EXACT: &str = "its numbers are too long to be exact";
 
 fn why(outcome: &ActOutcome) -> String {
     match outcome {
-        ActOutcome::Refused { code: 0, reason } | ActOutcome::Unknown { reason } => reason.to_string(),
-        ActOutcome::Refused { code, reason } => format!("refused ({code}): {reason}"),
+        ActOutcome::Refused { code, reason } if *code != 0 => format!("refused ({code}): {reason}"),
         ActOutcome::Held { reason, .. } => format!("held back: {reason}"),
-        ActOutcome::NotFound
+        ActOutcome::Refused { .. }
+        | ActOutcome::Unknown { .. }
+        | ActOutcome::NotFound
         | ActOutcome::Keys(_)
         | ActOutcome::Probed(_)
         | ActOutcome::Orders(_)
         | ActOutcome::Balances(_)
         | ActOutcome::Quote(_)
         | ActOutcome::Sold { .. }
-        | ActOutcome::Done { .. } => "the answer was of another kind".to_owned(),
+        | ActOutcome::Done { .. } => outcome.reason().to_owned(),
     }
 }

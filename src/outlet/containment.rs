@@ -364,16 +364,17 @@ fn unreadable(kept: Kept) -> ActOutcome {
 
 fn words(outcome: &ActOutcome) -> String {
     match outcome {
-        ActOutcome::Refused { code: 0, reason } | ActOutcome::Unknown { reason } => reason.to_string(),
-        ActOutcome::Refused { code, reason } => format!("refused with code {code}: {reason}"),
+        ActOutcome::Refused { code, reason } if *code != 0 => format!("refused with code {code}: {reason}"),
         ActOutcome::Held { until, reason } => format!("held back until {until} UTC: {reason}"),
-        ActOutcome::Keys(_)
+        ActOutcome::Refused { .. }
+        | ActOutcome::Unknown { .. }
+        | ActOutcome::Keys(_)
         | ActOutcome::Probed(_)
         | ActOutcome::Orders(_)
         | ActOutcome::Balances(_)
         | ActOutcome::NotFound
         | ActOutcome::Quote(_)
         | ActOutcome::Sold { .. }
-        | ActOutcome::Done { .. } => "an answer of another kind".to_owned(),
+        | ActOutcome::Done { .. } => outcome.reason().to_owned(),
     }
 }

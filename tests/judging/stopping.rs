@@ -203,6 +203,16 @@ fn a_freeze_is_taken_after_a_kill_whose_bot_was_never_stopped() {
     assert!(progress.lines.iter().any(|line| line.text.contains("stopped by unit")), "{progress:#?}");
 }
 
+fn check_it_is_told_that_the_bot_still_speaks(stage: &Stage) {
+    assert_eq!(stage.word(), "contained; the bot still speaks");
+    assert!(stage.desk.kernel.status().stopping.contains("the bot still speaks"));
+    let card = stage.desk.incident("foreign_order").contained.unwrap();
+    let told = card.lines.iter().filter(|line| line.text.starts_with("NOT STOPPED: bot mm")).count();
+    assert_eq!((&*card.word, told), ("contained; the bot still speaks", 1), "{card:#?}");
+    let told = stage.desk.incident("bot_still_speaks");
+    assert_eq!((told.priority, told.state), (Priority::Critical, IncidentState::Open));
+}
+
 /// A way to stop the bot proves nothing by its own answer while the bot goes on speaking to us.
 #[test]
 fn a_bot_that_still_speaks_was_not_stopped() {
@@ -258,14 +268,8 @@ fn a_bot_that_still_speaks_was_not_stopped() {
             assert_eq!(stage.word(), "contained");
             continue;
         }
-        assert_eq!(stage.word(), "contained; the bot still speaks");
         assert!(step.detail.as_ref().unwrap().contains("bot mm still speaks"), "{step:#?}");
-        assert!(stage.desk.kernel.status().stopping.contains("the bot still speaks"));
-        let card = stage.desk.incident("foreign_order").contained.unwrap();
-        let told = card.lines.iter().filter(|line| line.text.starts_with("NOT STOPPED: bot mm")).count();
-        assert_eq!((&*card.word, told), ("contained; the bot still speaks", 1), "{card:#?}");
-        let told = stage.desk.incident("bot_still_speaks");
-        assert_eq!((told.priority, told.state), (Priority::Critical, IncidentState::Open));
+        check_it_is_told_that_the_bot_still_speaks(&stage);
         // It falls silent, and is asked to stop once more.
         stage.run_answering(60_000, stopped);
         assert_eq!(stage.word(), "contained");

@@ -370,33 +370,32 @@ impl Kernel {
         self.built_in("keys_unlisted", Cause::Credential, UNLISTED, Priority::Critical, headline, line, NOT_LISTED);
     }
 
+    fn looked_at_list(&mut self, outcome: &ActOutcome) {
+        match outcome {
+            ActOutcome::Keys(rows) => {
+                let line = "the exchange lists the keys again".to_owned();
+                self.state.book.end(self.now(), Cause::Credential, UNLISTED, line);
+                self.compare_keys(rows);
+            }
+            ActOutcome::Refused { code, reason } => self.tell_unlisted(*code, reason),
+            // What could not be read is asked again in an hour.
+            ActOutcome::Probed(_)
+            | ActOutcome::Orders(_)
+            | ActOutcome::Balances(_)
+            | ActOutcome::Quote(_)
+            | ActOutcome::Sold { .. }
+            | ActOutcome::NotFound
+            | ActOutcome::Done { .. }
+            | ActOutcome::Held { .. }
+            | ActOutcome::Unknown { .. } => {}
+        }
+    }
+
     pub(super) fn acted(&mut self, effect: EffectId, outcome: &ActOutcome) {
         let now = self.now();
         if self.state.stop.list_look.take_if(|look| *look == effect).is_some() {
-            // What could not be read is asked again in an hour.
-            if self.is_containing() || self.is_rehearsing() {
-                return;
-            }
-            match outcome {
-                ActOutcome::Keys(rows) => {
-                    self.state.book.end(
-                        now,
-                        Cause::Credential,
-                        UNLISTED,
-                        "the exchange lists the keys again".to_owned(),
-                    );
-                    self.compare_keys(rows);
-                }
-                ActOutcome::Refused { code, reason } => self.tell_unlisted(*code, reason),
-                ActOutcome::Probed(_)
-                | ActOutcome::Orders(_)
-                | ActOutcome::Balances(_)
-                | ActOutcome::Quote(_)
-                | ActOutcome::Sold { .. }
-                | ActOutcome::NotFound
-                | ActOutcome::Done { .. }
-                | ActOutcome::Held { .. }
-                | ActOutcome::Unknown { .. } => {}
+            if !self.is_containing() && !self.is_rehearsing() {
+                self.looked_at_list(outcome);
             }
             return;
         }
