@@ -5,7 +5,7 @@ use countersign::kernel::intent::{AmendTerms, CancelTerms, IntentBody, Refusal, 
 use countersign::kernel::order::{ExecutionType, ExpiryReason, OrderId, OrderStatus, OrderType, Symbol, TimeInForce};
 use countersign::kernel::report::ExecutionReport;
 
-use crate::desk::{Desk, Shown, check, dec, id};
+use crate::desk::{Desk, Shown, check, dec, failed, id};
 
 /// A desk with one matched, open order of the bot (order 2).
 fn with_order(change: impl FnOnce(&mut Shown)) -> (Desk, Shown) {
@@ -271,6 +271,31 @@ fn what_was_amended_unseen_is_followed_by_its_number() {
     desk.show_on(2, shown.with(|order| order.quantity = dec("0.004")).replaced("0.004", "thief"));
     desk.pass();
     assert!(desk.sum_up().contains("amendment 2: foreign"), "{}", desk.sum_up());
+
+    // Its tag is over the quantity that was placed, so it does not verify by now.
+    let tagged = |amended: bool| {
+        let mut desk = Desk::open();
+        let order = desk.order(2, "tagged").with(|order| order.tag = TagCheck::Forged);
+        let words = if amended { vec![order.place(), amend_number(2, "0.005")] } else { Vec::new() };
+        let written: Vec<_> = words.into_iter().map(|body| desk.write(body)).collect();
+        desk.lost(1);
+        desk.live(2);
+        desk.wait_ms(1);
+        let smaller = order.with(|order| order.quantity = dec("0.005"));
+        desk.show_on(2, smaller.replaced("0.005", "made up"));
+        let made_up = smaller.with(|order| (order.client_id, order.tag) = (id("made up"), TagCheck::Absent));
+        while let Some((_, request)) = desk.reads.front() {
+            let single = matches!(request, ReadRequest::Order { .. });
+            desk.answer(if single { made_up.found(OrderStatus::New) } else { failed() });
+        }
+        check(&desk, "order 2: pending\n amendment 2: pending\n blind ended");
+        written.into_iter().for_each(|record| drop(desk.deliver(record)));
+        desk.pass();
+        desk
+    };
+    check(&tagged(true), "order 2: matched B\n amendment 2: matched\n blind ended");
+    let told = tagged(false).sum_up();
+    assert!(told.contains("order 2: forged"), "{told}");
 
     // Its end comes first, then the bot's word on all of it.
     let mut desk = Desk::open();

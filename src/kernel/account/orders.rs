@@ -179,7 +179,7 @@ impl Kernel {
             Some((_, intent)) if said_in_time(intent, order.known_since(), order.deadline) => {
                 self.judge_registered(key, order, intent, waited)
             }
-            Some(_) | None => self.judge_unregistered(order, waited),
+            Some(_) | None => self.judge_unregistered(key, order, waited),
         }
     }
 
@@ -228,7 +228,7 @@ impl Kernel {
             let smaller = terms.quantity.is_some_and(|said| order.placed.quantity < said);
             let alone = differences.iter().all(|found| &*found.field == "quantity");
             let amended = order.sight != Sight::AsPlaced && smaller && alone;
-            let may_come = amended && !waited && !self.state.bots.have_passed(order.first_seen);
+            let may_come = amended && !waited && !self.have_passed(order);
             let verdict = if read_first || may_come { Verdict::Pending } else { Verdict::Divergent };
             return Judgement { verdict, assurance: None, differences, read_first };
         }
@@ -245,7 +245,7 @@ impl Kernel {
         Judgement { assurance: Some(assurance), ..Verdict::Matched.into() }
     }
 
-    fn judge_unregistered(&self, order: &Order, waited: bool) -> Judgement {
+    fn judge_unregistered(&self, key: &OrderKey, order: &Order, waited: bool) -> Judgement {
         if self.stood_before(order.created_at) {
             return Verdict::PreExisting.into();
         }
@@ -258,11 +258,25 @@ impl Kernel {
             TagCheck::Forged if order.sight == Sight::Aside && !waited => {
                 Judgement { read_first: true, ..Verdict::Pending.into() }
             }
+            // The tag is over what was placed, and since then it was amended: by the bot, whose word may still come.
+            TagCheck::Forged
+                if order.sight == Sight::Read
+                    && self.state.requests.amended(key)
+                    && inside
+                    && !waited
+                    && !self.have_passed(order) =>
+            {
+                Verdict::Pending.into()
+            }
             TagCheck::Forged => Verdict::Forged.into(),
             TagCheck::Absent if waited || self.declared.tagged_only || !inside => Verdict::Foreign.into(),
-            TagCheck::Absent if self.state.bots.have_passed(order.first_seen) => Verdict::Foreign.into(),
+            TagCheck::Absent if self.have_passed(order) => Verdict::Foreign.into(),
             TagCheck::Absent => Verdict::Pending.into(),
         }
+    }
+
+    fn have_passed(&self, order: &Order) -> bool {
+        self.state.bots.have_passed(order.first_seen)
     }
 
     /// Whether the venue created it before we saw anything at all: then there is nothing to judge it by.

@@ -80,6 +80,11 @@ impl Requests {
         self.by_key.range((key.clone(), i64::MIN)..=(key.clone(), i64::MAX)).map(|(key, _)| key)
     }
 
+    /// Whether an amendment of the order was seen, whosever it was.
+    pub(super) fn amended(&self, key: &OrderKey) -> bool {
+        self.on(key).any(|request| self.by_key.get(request).is_some_and(|request| request.kind == Kind::Amendment))
+    }
+
     fn on_symbol(&self, symbol: &Symbol) -> impl Iterator<Item = &RequestKey> {
         let from = ((symbol.clone(), OrderId(i64::MIN)), i64::MIN);
         self.by_key.range(from..=((symbol.clone(), OrderId(i64::MAX)), i64::MAX)).map(|(key, _)| key)
