@@ -45,7 +45,7 @@ pub struct Blotter {
     /// Client id of an announced order or cancel → the intent.
     #[serde(with = "pairs")]
     by_client_id: BTreeMap<ClientId, IntentKey>,
-    /// What a cancel or amendment was said to be about → the intents, by the time they came.
+    /// What a cancel or amendment was said to be about → the intents, by the time they were said.
     #[serde(with = "pairs")]
     by_target: BTreeMap<(Symbol, Target), BTreeSet<(Time, IntentKey)>>,
     /// Client id that orders were placed with → those orders, the first that the venue created in front.
@@ -67,6 +67,9 @@ pub struct Intent {
     pub received_at: Time,
     /// The latest nonce of the bot's sequence up to this record.
     pub nonce: Option<Time>,
+    /// By the bot's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    written_at: Option<Time>,
     pub announced: Announced,
     pub result: Option<SendOutcome>,
     settled: Settled,
@@ -149,8 +152,25 @@ impl Announced {
 }
 
 impl Intent {
-    pub const fn new(received_at: Time, nonce: Option<Time>, announced: Announced) -> Self {
-        Self { received_at, nonce, announced, result: None, settled: Settled::No, missing_reads: 0, failed_reads: 0 }
+    pub const fn new(received_at: Time, nonce: Option<Time>, written_at: Time, announced: Announced) -> Self {
+        Self {
+            received_at,
+            nonce,
+            written_at: Some(written_at),
+            announced,
+            result: None,
+            settled: Settled::No,
+            missing_reads: 0,
+            failed_reads: 0,
+        }
+    }
+
+    /// What could not be handed in at once was said before it came, though not before the word of ours that it knows.
+    pub fn said_at(&self) -> Time {
+        match (self.nonce, self.written_at) {
+            (Some(nonce), Some(written_at)) => written_at.max(nonce).min(self.received_at),
+            (Some(_) | None, _) => self.received_at,
+        }
     }
 
     pub const fn settled(&self) -> Settled {
@@ -194,8 +214,7 @@ impl Blotter {
         })
     }
 
-    /// Cancels and amendments said to be about this target, from `since` to `until`. What came later was said before if it
-    /// knows no later word of ours: it could not be handed in while nobody listened.
+    /// Cancels and amendments said to be about this target, from `since` to `until`.
     pub fn about(
         &self,
         target: &(Symbol, Target),
@@ -205,8 +224,8 @@ impl Blotter {
         let from = (since, (Bot::new(""), 0, 0));
         let said = self.by_target.get(target).into_iter();
         said.flat_map(move |said| said.range(from.clone()..))
+            .take_while(move |(at, _)| *at <= until)
             .filter_map(|(_, key)| self.intents.get_key_value(key))
-            .filter(move |(_, intent)| intent.received_at.min(intent.nonce.unwrap_or(intent.received_at)) <= until)
     }
 
     /// Whether `more` intents can be filed; the oldest settled ones give way to them.
@@ -224,7 +243,7 @@ impl Blotter {
             self.by_client_id.insert(id.clone(), key.clone());
         }
         if let Some(target) = intent.announced.target() {
-            self.by_target.entry(target).or_default().insert((intent.received_at, key.clone()));
+            self.by_target.entry(target).or_default().insert((intent.said_at(), key.clone()));
         }
         self.intents.insert(key, intent);
     }
@@ -262,7 +281,7 @@ impl Blotter {
         if let Some(target) = intent.announced.target()
             && let Some(said) = self.by_target.get_mut(&target)
         {
-            said.remove(&age);
+            said.remove(&(intent.said_at(), key.clone()));
             if said.is_empty() {
                 self.by_target.remove(&target);
             }

@@ -70,9 +70,10 @@ impl Bots {
     }
 
     /// Every bot that speaks has said all it had to say until then; `None` while no bot speaks, or one of them never
-    /// handed a nonce back. One that beats speaks, although it has announced nothing yet: it may be about to.
+    /// handed a nonce back. One whose beats hand it back speaks, although it has announced nothing yet: it may be about to.
     pub fn passed(&self) -> Option<Time> {
-        let speaking = self.iter().map(|(_, bot)| bot).filter(|bot| bot.heard_at.is_some() && !bot.silent);
+        let speaks = |bot: &&BotState| (bot.connected || bot.watermark.is_some()) && !bot.silent;
+        let speaking = self.iter().map(|(_, bot)| bot).filter(speaks);
         speaking.map(|bot| bot.watermark).min().flatten()
     }
 

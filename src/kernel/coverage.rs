@@ -16,6 +16,10 @@ words!(Sight { Blind = "blind", Live = "live", Proved = "proved" });
 const GAPS_MAX: usize = 64;
 /// A connection that has broken is noticed within this.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
+/// Frames differ by as much on their way anyway.
+const LATE_LEAST: Duration = Duration::from_millis(500);
+/// What the last report said of the stream's lateness counts for so long.
+const LATE_FOR: Duration = Duration::from_secs(60);
 /// Connections remembered. They live for a day, or for as short as a backoff: far longer than a break goes unnoticed.
 const HEARD_MAX: usize = 64;
 
@@ -42,9 +46,17 @@ pub struct Coverage {
     /// The last moment that each live connection has shown something of.
     #[serde(default, with = "crate::kernel::pairs", skip_serializing_if = "BTreeMap::is_empty")]
     shown: BTreeMap<Connection, Time>,
-    /// How long after its event the last report came. What was made within this before a connection broke was on its way.
-    #[serde(default, skip_serializing_if = "Duration::is_zero")]
-    behind: Duration,
+    /// What was made just before a connection broke was on its way, by as much as reports were late then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lateness: Option<Lateness>,
+}
+
+/// How long after their events reports come, by two clocks: only how it changes says something, so the least is taken off.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Lateness {
+    least_micros: i64,
+    last_micros: i64,
+    at: Time,
 }
 
 /// What the loss of a connection shows.
@@ -102,7 +114,7 @@ impl Coverage {
         if self.recent_gaps.len() == GAPS_MAX {
             self.recent_gaps.pop_front();
         }
-        self.recent_gaps.push_back((from - self.behind, to));
+        self.recent_gaps.push_back((from - self.behind(from), to));
         self.gaps += 1;
     }
 
@@ -150,13 +162,18 @@ impl Coverage {
     }
 
     /// A report of `event_at` has come, on the first of the connections that brought it.
-    pub fn note_behind(&mut self, now: Time, event_at: Time) {
-        self.behind = now.since(event_at).min(NOTICED_WITHIN);
+    pub fn note_lateness(&mut self, now: Time, event_at: Time) {
+        let last_micros = now.micros().saturating_sub(event_at.micros());
+        let least_micros = self.lateness.map_or(last_micros, |known| known.least_micros.min(last_micros));
+        self.lateness = Some(Lateness { least_micros, last_micros, at: now });
     }
 
-    /// By how much the stream is late at the moment.
-    pub const fn behind(&self) -> Duration {
-        self.behind
+    /// By how much the stream was late at that time, as far as a report of shortly before tells.
+    pub fn behind(&self, at: Time) -> Duration {
+        let known = self.lateness.filter(|known| at.since(known.at) <= LATE_FOR);
+        let late = known.map_or(0, |known| known.last_micros.saturating_sub(known.least_micros));
+        let late = Duration::from_micros(u64::try_from(late).unwrap_or(0)).min(NOTICED_WITHIN);
+        if late < LATE_LEAST { Duration::ZERO } else { late }
     }
 
     /// The process starts again: whatever was connected is not. It was recording until then, but a connection may have been
@@ -170,6 +187,8 @@ impl Coverage {
             gaps.extend(self.lose(last_recorded, connection, Some(shown.max(noticed))).gaps);
         }
         self.heard.clear();
+        // Our clock is set anew.
+        self.lateness = None;
         gaps
     }
 
@@ -177,7 +196,7 @@ impl Coverage {
     /// clock is not ours: the bounds are widened by a second.
     pub fn in_gap(&self, created_at: Time) -> bool {
         const CLOCKS: Duration = Duration::from_secs(1);
-        self.blind_since.is_some_and(|from| created_at >= from - self.behind - CLOCKS)
+        self.blind_since.is_some_and(|from| created_at >= from - self.behind(from) - CLOCKS)
             || self.recent_gaps.iter().any(|(from, to)| created_at >= *from - CLOCKS && created_at <= *to + CLOCKS)
     }
 }

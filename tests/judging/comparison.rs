@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use countersign::kernel::coverage::Sight;
+use countersign::kernel::declared::Declared;
 use countersign::kernel::event::{Answer, Event, ReadOutcome, ReadRequest, Tags, Ticket};
 use countersign::kernel::incident::IncidentState;
 use countersign::kernel::order::OrderStatus;
@@ -12,10 +13,15 @@ use crate::desk::{Desk, balance, check, failed};
 
 /// A desk whose comparison on the timer has just begun.
 fn comparing() -> Desk {
-    let mut desk = Desk::open_with(|declared| {
-        declared.waits.audit_every = Duration::from_secs(20);
-        declared.waits.silent_after = Duration::from_secs(3_600);
-    });
+    compares(Desk::open_with(often))
+}
+
+fn often(declared: &mut Declared) {
+    declared.waits.audit_every = Duration::from_secs(20);
+    declared.waits.silent_after = Duration::from_secs(3_600);
+}
+
+fn compares(mut desk: Desk) -> Desk {
     while desk.reads.is_empty() {
         desk.wait_ms(100);
     }
@@ -138,6 +144,50 @@ fn a_level_that_was_overtaken_is_no_last_word() {
     desk.answer(ReadOutcome::Balances(vec![balance("USDT", "40", "0"), balance("BTC", "1", "0")]));
     check(&desk, "");
     assert!(desk.reads.is_empty());
+}
+
+/// One frame from the future makes no later level an overtaken one.
+#[test]
+fn a_level_of_a_time_to_come_overtakes_nothing() {
+    let mut desk = comparing();
+    let ahead = desk.now + Duration::from_secs(86_400);
+    let (balances, event_at) = (vec![balance("USDT", "100", "0")], desk.now);
+    desk.report_on(1, Report::Position(AccountPosition { balances, event_at, updated_at: ahead }), Tags::NONE);
+    desk.wait_ms(1);
+    position(&mut desk, vec![balance("USDT", "40", "0")]);
+    desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+    desk.answer(ReadOutcome::Balances(vec![balance("USDT", "40", "0")]));
+    desk.wait_ms(60_000);
+    while let Some((_, request)) = desk.reads.front() {
+        let balances = matches!(request, ReadRequest::Balances);
+        let book = vec![balance("USDT", "40", "0")];
+        desk.answer(if balances { ReadOutcome::Balances(book) } else { ReadOutcome::OpenOrders(Vec::new()) });
+        desk.wait_ms(3_000);
+    }
+    check(&desk, "");
+}
+
+/// Only how the lateness changes says something: a clock of ours that is ahead makes no stream late, and one late frame is
+/// soon forgotten.
+#[test]
+fn a_clock_that_is_ahead_is_no_late_stream() {
+    for (ahead_ms, then_ms, waits_ms) in [(20_000, 0, 3_000), (20_000, 4_000, 7_000), (0, 4_000, 7_000)] {
+        let mut desk = compares(Desk::quiet(often));
+        for late in [ahead_ms, ahead_ms + then_ms] {
+            let at = desk.now - Duration::from_millis(late);
+            let balances = vec![balance("USDT", "100", "0")];
+            desk.report_on(1, Report::Position(AccountPosition { balances, event_at: at, updated_at: at }), Tags::NONE);
+            desk.wait_ms(1);
+        }
+        desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+        desk.answer(ReadOutcome::Balances(vec![balance("USDT", "90", "0")]));
+        desk.wait_ms(waits_ms - 2);
+        assert!(desk.reads.is_empty(), "{ahead_ms} {then_ms}");
+        desk.wait_ms(2);
+        assert_eq!(desk.reads.len(), 1, "{ahead_ms} {then_ms}");
+        desk.wait_ms(60_000);
+        assert_eq!(desk.kernel.state().coverage.behind(desk.now), Duration::ZERO);
+    }
 }
 
 /// A stream that is known to be late has that much longer to say what a read showed.

@@ -220,7 +220,7 @@ fn a_bot_that_beats_is_waited_for_before_its_first_word() {
     let story = |beats: bool| {
         let mut desk = Desk::open();
         if beats {
-            desk.say_as("grid", IntentBody::Heartbeat { egress: None });
+            desk.pass_as("grid");
         }
         desk.wait_ms(100);
         let first = desk.order(2, "first of grid");
@@ -240,9 +240,21 @@ fn a_bot_that_beats_is_waited_for_before_its_first_word() {
     let (desk, _) = story(false);
     check(&desk, "order 2: foreign\n foreign_order orders=1 USDT=600");
 
+    // One whose beats speak of records that nobody has proves nothing by them, and holds nothing up.
+    let mut desk = Desk::open();
+    for seq in [0, 5] {
+        let mut beat = desk.write_as("grid", IntentBody::Heartbeat { egress: None });
+        (beat.seq, beat.nonce) = (seq, Some(desk.now));
+        desk.deliver(beat);
+    }
+    desk.wait_ms(1);
+    desk.show(desk.order(2, "thief").placed());
+    desk.pass();
+    check(&desk, "order 2: foreign\n foreign_order orders=1 USDT=600");
+
     // One that beat and fell silent is said to be, and waited for no more.
     let mut desk = Desk::open();
-    desk.say_as("grid", IntentBody::Heartbeat { egress: None });
+    desk.pass_as("grid");
     for _ in 0..31 {
         desk.wait_ms(1_000);
         desk.say(IntentBody::Heartbeat { egress: None });

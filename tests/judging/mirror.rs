@@ -225,6 +225,24 @@ fn a_cancel_that_comes_while_its_target_is_read_is_neither_unseen_nor_a_differen
     assert!(desk.reads.is_empty(), "{:?}", desk.reads);
 }
 
+/// The read names the cancel's id, as it may: the order is found all the same, and looked up no more.
+#[test]
+fn a_cancel_of_an_order_that_is_read_under_another_id_comes_to_an_end() {
+    let mut desk = Desk::open();
+    let order = desk.order(2, "a");
+    let target = Target::Client(order.client_id.clone());
+    desk.say(IntentBody::Cancel(CancelTerms { symbol: order.symbol.clone(), target, client_order_id: None }));
+    let mut looks = 0;
+    for _ in 0..120 {
+        while !desk.reads.is_empty() {
+            looks += 1;
+            desk.answer(order.clone().with(|order| order.client_id = id("of the cancel")).found(OrderStatus::Canceled));
+        }
+        desk.wait_ms(1_000);
+    }
+    assert!(looks <= 4, "{looks} looks");
+}
+
 #[test]
 fn a_cancel_whose_order_stays_open_is_unseen() {
     let mut desk = Desk::open();

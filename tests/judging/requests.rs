@@ -345,6 +345,23 @@ fn a_word_that_had_to_wait_until_we_were_back_counts() {
     }
 }
 
+/// The bot could not reach us, and long after the theft it cancels the same order, or all of the symbol: that explains
+/// nothing of what was done before it was said.
+#[test]
+fn a_word_that_was_said_long_after_explains_nothing() {
+    for target in [Target::Order(OrderId(2)), Target::All] {
+        let (mut desk, order) = with_order(|_| {});
+        desk.wait_ms(1);
+        desk.show(order.canceled("thief"));
+        desk.wait_ms(6 * 3_600_000);
+        assert!(desk.sum_up().contains("cancel 2: foreign"), "{}", desk.sum_up());
+        let late = desk.write(cancel(target, None));
+        desk.deliver(late);
+        desk.pass();
+        assert!(desk.sum_up().contains("cancel 2: foreign"), "{}", desk.sum_up());
+    }
+}
+
 #[test]
 fn an_amendment_nobody_announced_or_announced_otherwise_is_told() {
     let (mut desk, order) = with_order(|_| {});

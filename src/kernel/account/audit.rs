@@ -238,7 +238,7 @@ impl Kernel {
 
     /// The time that the stream has to bring what a read has shown.
     fn stream_has(&self) -> Duration {
-        LAG + self.state.coverage.behind()
+        LAG + self.state.coverage.behind(self.now())
     }
 
     /// The stream has had its time. What it explained meanwhile is no suspect any more; the rest is read singly.
@@ -295,9 +295,10 @@ impl Kernel {
     }
 
     pub(super) fn position(&mut self, position: &AccountPosition) {
-        let running = self.state.audit.running.balances;
+        let (now, running) = (self.now(), self.state.audit.running.balances);
         for balance in &position.balances {
-            self.state.audit.take_level(balance, position.updated_at, running);
+            // A time that is still to come would make every later level an overtaken one.
+            self.state.audit.take_level(balance, position.updated_at.min(now), running);
         }
     }
 

@@ -158,7 +158,7 @@ impl Kernel {
             }
             Copy::First => {
                 let event_at = event_at(&report);
-                self.state.coverage.note_behind(self.now(), event_at);
+                self.state.coverage.note_lateness(self.now(), event_at);
                 self.expect_copies(&key, connection, event_at);
             }
         }

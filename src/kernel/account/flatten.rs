@@ -142,9 +142,10 @@ impl Kernel {
         if !self.state.blotter.make_room(1) {
             return false;
         }
-        self.state
-            .blotter
-            .register(key.clone(), Intent::new(self.now(), None, Announced::Place { terms, amended: Vec::new() }));
+        self.state.blotter.register(
+            key.clone(),
+            Intent::new(self.now(), None, self.now(), Announced::Place { terms, amended: Vec::new() }),
+        );
         self.set_timer(self.declared.waits.unseen_after, Timer::Mirror(key));
         true
     }

@@ -77,6 +77,9 @@ impl Kernel {
         let missing = record.seq.saturating_sub(bot.last_seq);
         if missing == 0 {
             bot.watermark = bot.watermark.max(record.nonce.filter(|nonce| *nonce <= now));
+        } else if !bot.connected {
+            // It speaks of records that nobody knows, so its beats prove nothing, and nobody waits for it.
+            bot.watermark = None;
         }
         self.heard(&record.bot);
         self.egress(record, egress);
@@ -118,7 +121,8 @@ impl Kernel {
         let mut ids = Vec::with_capacity(parts.len());
         for (part, announced) in parts {
             ids.extend(announced.own_id().cloned());
-            self.register((record.bot.clone(), record.seq, part), announced, nonce);
+            let intent = Intent::new(self.now(), nonce, record.at, announced);
+            self.register((record.bot.clone(), record.seq, part), intent);
         }
         Ok(Registered { client_order_ids: ids })
     }
@@ -241,7 +245,8 @@ impl Kernel {
         })
     }
 
-    fn register(&mut self, key: IntentKey, announced: Announced, nonce: Option<Time>) {
+    fn register(&mut self, key: IntentKey, intent: Intent) {
+        let announced = intent.announced.clone();
         if let Announced::Amend { symbol, target, number, quantity, .. } = &announced
             && let Some(placed) = self.placed_as(symbol, target, *number).map(|(key, _)| key.clone())
             && let Some(intent) = self.state.blotter.intents.get_mut(&placed)
@@ -253,7 +258,7 @@ impl Kernel {
             self.rejudge_all_under(&id);
             read_amended.iter().for_each(|order| self.rejudge(order));
         }
-        self.state.blotter.register(key.clone(), Intent::new(self.now(), nonce, announced.clone()));
+        self.state.blotter.register(key.clone(), intent);
         let after = self.declared.waits.unseen_after;
         self.set_timer(after, Timer::Mirror(key));
         match &announced {

@@ -63,6 +63,11 @@ impl Kernel {
         self.state.blotter.orders.get(&key).and_then(placement) == Some(intent.announced.own_id())
     }
 
+    fn is_closed(&self, snapshot: &OrderSnapshot) -> bool {
+        let key = (snapshot.symbol.clone(), snapshot.order_id);
+        self.state.blotter.orders.get(&key).is_some_and(|order| !order.open)
+    }
+
     fn is_open(&self, symbol: &Symbol, id: OrderId) -> bool {
         self.state.blotter.orders.get(&(symbol.clone(), id)).is_some_and(|order| order.open)
     }
@@ -129,6 +134,7 @@ impl Kernel {
                     Some(_) | None => self.mark_intent_seen(key),
                 }
             }
+            ReadOutcome::Order(snapshot) if is_cancel && self.is_closed(&snapshot) => self.mark_intent_seen(key),
             ReadOutcome::Order(snapshot) if is_cancel => {
                 // It may have ended a moment ago: the stream has its time to show that.
                 self.suspect_ended((snapshot.symbol.clone(), snapshot.order_id));

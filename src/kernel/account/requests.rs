@@ -324,7 +324,7 @@ impl Kernel {
     fn means(&self, intent: &Intent, request: &Request, key: &OrderKey, order: &Order) -> bool {
         match &intent.announced {
             Announced::Cancel { terms, .. } => {
-                request.kind == Kind::Cancel && self.targets(terms, intent.received_at, key, order)
+                request.kind == Kind::Cancel && self.targets(terms, intent.said_at(), key, order)
             }
             Announced::Amend { symbol, target, number, quantity, .. } => {
                 request.kind == Kind::Amendment
