@@ -5,6 +5,7 @@ pub mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{}: {detail}", path.display())]
     Wrong { path: PathBuf, detail: String },
+    #[error("every user of this host may write {0}, which names what countersign trusts and runs\nhint: chmod o-w {0}", path.display())]
+    Open { path: PathBuf },
 }
 
 #[derive(Debug)]
@@ -222,8 +225,11 @@ pub struct WebhookTable {
 
 impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        if std::fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o002 != 0 {
+            return Err(ConfigError::Open { path: path.to_owned() });
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self::parse(&text, folder).map_err(|detail| ConfigError::Wrong { path: path.to_owned(), detail })
     }

@@ -578,6 +578,11 @@ async fn credentials_are_looked_at() {
     let gone = outlet.check(CredentialRole::Cancel, &nobody, &clock).await;
     let CredentialOutcome::Wrong { faults } = &gone else { panic!("no such key: {gone:?}") };
     assert!(told(faults).contains("the cancel key is not known to the exchange (-2008)"), "{faults:?}");
+    // A key of the exchange's, with a secret that is not its own.
+    let mixed = ApiCredential::new(venue.credential("/admin").api_key().into(), "another".into()).unwrap();
+    let mixed = outlet.check(CredentialRole::Admin, &mixed, &clock).await;
+    let CredentialOutcome::Wrong { faults } = &mixed else { panic!("a wrong secret: {mixed:?}") };
+    assert!(told(faults).contains("the secret of the admin key is not the key's (-1022)"), "{faults:?}");
 }
 
 fn told(faults: &[CredentialFault]) -> String {

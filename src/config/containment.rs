@@ -170,6 +170,10 @@ pub enum LoadError {
         "containment: {0} and {1} are the same key\nhint: give each purpose a key of its own: one that is misused must be told from the others"
     )]
     SameKey(Box<str>, Box<str>),
+    #[error(
+        "containment: the way to stop the bot {0:?} runs {1}, which is not there\nhint: name the program by its whole path, as `command -v` shows it"
+    )]
+    NoProgram(Box<str>, Box<str>),
 }
 
 impl ContainmentTable {
@@ -409,6 +413,11 @@ impl ContainmentConfig {
             loaded.parts.admin = Some(place.credential("admin", key, secrets)?);
         }
         for (name, way) in &self.stops {
+            if let StopWay::Command { argv, .. } = way
+                && !Path::new(&argv[0]).is_file()
+            {
+                return Err(LoadError::NoProgram(name.clone(), argv[0].as_str().into()));
+            }
             loaded.parts.hooks.insert(name.clone(), way.load(secrets)?);
         }
         loaded.parts.sub_account.clone_from(&self.sub_account);

@@ -203,6 +203,7 @@ impl ContainmentOutlet {
                 restrictions::check_transfer(&told).filter(|_| moves)
             }),
             Err(ActOutcome::Refused { code: restrictions::NO_SUCH_KEY, .. }) => Err(restrictions::gone(role)),
+            Err(ActOutcome::Refused { code: restrictions::SECRET_WRONG, .. }) => Err(restrictions::secret_wrong(role)),
             Err(why) => return CredentialOutcome::Unknown { reason: words(&why).into() },
         };
         match checked {

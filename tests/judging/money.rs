@@ -8,6 +8,7 @@ use countersign::kernel::command::{Command, Totp};
 use countersign::kernel::containment::Aim;
 use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};
 use countersign::kernel::order::Account;
+use countersign::kernel::stopping::{DeclaredKey, KeyRole};
 
 use crate::desk::dec;
 use crate::stopping::{Stage, may_stop};
@@ -122,6 +123,43 @@ fn what_a_kill_saw_of_the_masters_login_counts_for_the_next_one() {
     assert_eq!(stage.word(), "contained; not all money was moved", "{:#?}", stage.desk.kernel.progress());
     assert_eq!(kill(&mut stage), [""; 0], "a second kill");
     assert_eq!(stage.word(), "contained; not all money was moved");
+}
+
+/// The owner made a new key for his bot while the account is being killed, and declared it: it is frozen with the rest, and
+/// holds the end up no more.
+#[test]
+fn a_key_that_is_declared_during_a_kill_is_no_strangers() {
+    let mut stage = stage();
+    stage.desk.acts.clear();
+    let new = KeyPrint::of("new");
+    let row = |name: &str, rights| KeyRow {
+        key: KeyPrint::of(name),
+        name: name.into(),
+        created_at: countersign::kernel::time::Time::EPOCH,
+        rights,
+    };
+    let mut frozen = false;
+    let mut with_new = |act: &Act| match act {
+        Act::ListKeys => {
+            let rights = KeyRights { trade: !frozen, ..KeyRights::NONE };
+            let own = ["watch", "cancel"].map(|name| row(name, KeyRights::NONE));
+            Some(ActOutcome::Keys(own.into_iter().chain([row("new", rights)]).collect()))
+        }
+        Act::SetRights { key, .. } if *key == new => {
+            frozen = true;
+            Some(ActOutcome::Done { proof: "".into() })
+        }
+        _ => None,
+    };
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run_answering(20_000, &mut with_new);
+    assert_eq!(stage.word(), "not contained", "a key that nobody declared: {:#?}", stage.desk.kernel.progress());
+    let keys = &mut stage.desk.declared.stopping.as_mut().unwrap().keys;
+    keys.push(DeclaredKey { name: "new bot".into(), print: new.clone(), role: KeyRole::Bot });
+    stage.desk.restart();
+    stage.desk.live(2);
+    stage.run_answering(30_000, &mut with_new);
+    assert!(stage.word().starts_with("contained"), "{:#?}", stage.desk.kernel.progress());
 }
 
 #[test]

@@ -282,6 +282,24 @@ fn a_bot_that_still_speaks_was_not_stopped() {
 }
 
 /// A freeze without a theft is over with its release; a theft is none the less one.
+/// What cannot be given back is said before a one-time password is used up for it.
+#[test]
+fn a_release_of_nothing_uses_up_no_password() {
+    let refused = |answer: Answer, why: &str| {
+        assert!(matches!(&answer, Answer::Refused { reason } if reason.contains(why)), "{answer:?}");
+    };
+    let mut stage = Stage::new();
+    refused(stage.command(Command::Resume, Totp::Right { step: 7 }), "nothing was frozen");
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(2_000);
+    assert_eq!(stage.command(Command::Resume, Totp::Right { step: 7 }), Answer::Done);
+    stage.run(2_000);
+    refused(stage.command(Command::Resume, Totp::Right { step: 8 }), "no declared key is frozen");
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(2_000);
+    assert_eq!(stage.command(Command::Resume, Totp::Right { step: 8 }), Answer::Done);
+}
+
 #[test]
 fn a_release_ends_what_was_frozen_without_a_theft() {
     let mut stage = Stage { desk: Desk::open_with(may_stop), venue: Venue::with(Vec::new()) };

@@ -1,7 +1,9 @@
 //! Each wrong table has its own words, and what is loaded is what the mode needs.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 
 const ASK: &str = r#"
     mode = "ask"
@@ -21,7 +23,7 @@ const ASK: &str = r#"
     user_manager = true
     [[stop]]
     name = "command"
-    command = ["/usr/bin/docker", "stop", "bot"]
+    command = ["/usr/bin/env", "stop", "bot"]
     within_s = 20
     [[stop]]
     name = "freqtrade"
@@ -163,7 +165,7 @@ fn what_is_told_of_a_change_names_places_and_holds_no_secret() {
         ("cancel_secret", "file:cancel.secret"),
         ("the place of key bot", "file:bot.key"),
         ("the way to stop the bot unit", "unit \"freqtrade.service\" of the user's manager within 30 s"),
-        ("the way to stop the bot command", "command \"/usr/bin/docker\" with 2 arguments (print "),
+        ("the way to stop the bot command", "command \"/usr/bin/env\" with 2 arguments (print "),
         ("the way to stop the bot freqtrade", "with user file:user and password file:password"),
         ("the way to stop the bot hook", "webhook at https://stop.example (print "),
     ] {
@@ -229,8 +231,8 @@ fn wrong_tables_are_told_with_what_to_do() {
             "two [[containment.key]] are called \"bot\"",
         ),
         (ASK.replace("name = \"hook\"", "name = \"unit\""), "two [[containment.stop]] are called \"unit\""),
-        (ASK.replace("[\"/usr/bin/docker\", \"stop\", \"bot\"]", "[]"), "the command is empty"),
-        (ASK.replace("/usr/bin/docker", "docker"), "no absolute path"),
+        (ASK.replace("[\"/usr/bin/env\", \"stop\", \"bot\"]", "[]"), "the command is empty"),
+        (ASK.replace("/usr/bin/env", "docker"), "no absolute path"),
         (ASK.replace("within_s = 20", "within_s = 301"), "from 1 to 300"),
         (ASK.replace("\"freqtrade.service\"", "\"--now\""), "no name of a unit"),
         (ASK.replace("\"freqtrade.service\"", "\"freqtrade\""), "no name of a unit"),
@@ -269,4 +271,23 @@ fn the_table_is_part_of_the_configuration() {
     let sample = include_str!("../../../README.md").split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let config = Config::parse(sample, Path::new(".")).unwrap();
     assert_eq!(config.containment.mode, Mode::Watch);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told_before_it_is_needed() {
+    let text = ASK.replace("/usr/bin/env", "/nonexistent/stop");
+    let told = load(&parse(&text).unwrap(), &SECRETS).err().unwrap();
+    assert!(told.contains("runs /nonexistent/stop, which is not there"), "{told}");
+}
+
+#[test]
+fn a_file_that_everybody_may_write_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("countersign.toml");
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    let told = Config::read(&path).unwrap_err().to_string();
+    assert!(told.contains("every user of this host may write") && told.contains("chmod o-w"), "{told}");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+    assert!(matches!(Config::read(&path), Err(ConfigError::Wrong { .. })));
 }

@@ -189,6 +189,9 @@ impl Kernel {
         if let Command::Disarm { for_s } = ordered.command {
             self.may_disarm(for_s)?;
         }
+        if ordered.command == Command::Resume {
+            self.may_release()?;
+        }
         if ordered.command.needs_totp() {
             self.take_code(person.as_deref(), ordered.totp, ordered.why.is_some())?;
         }

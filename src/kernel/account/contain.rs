@@ -1,6 +1,6 @@
 //! Between the account and its containment: commands in, acts out, how the open orders stand, and what the card says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,7 @@ const STILL_SPEAKS: &str = "still speaks";
 const NOT_STOPPED: &[&str] =
     &["Stop the bot by hand, on its host, and look what its [[containment.stop]] does: it says that it worked."];
 
+const NOTHING_FROZEN: &str = "nothing was frozen";
 /// Said at each start and in `status`: whoever freezes must know what he cannot take back.
 pub const NO_PASSWORDS: &str = "ONE-TIME PASSWORDS ARE MISSING, so what a freeze takes cannot be given back: `resume`, \
     `disarm`, `arm`, `allow`, `manual` and `flatten` are refused until `countersign secret totp NAME` made one and \
@@ -209,7 +210,7 @@ impl Kernel {
         // Whatever runs or was done goes on in the same value: a second one would not know what is under way, nor what a
         // freeze took.
         match (&mut self.state.stop.containment, aim) {
-            (None, Aim::Release) => return Err("nothing was frozen".to_owned()),
+            (None, Aim::Release) => return Err(NOTHING_FROZEN.to_owned()),
             (Some(known), Aim::Release) => known.release(now, &asked)?,
             (Some(known), _) if known.is_running() && known.aim == aim => {
                 return Err(format!("that is being done already: {}", known.progress().word));
@@ -236,6 +237,13 @@ impl Kernel {
         self.give_way();
         self.place_containment(incident);
         Ok(())
+    }
+
+    /// Said before a one-time password is used up for it.
+    pub(super) fn may_release(&self) -> Result<(), String> {
+        self.may_stop()?;
+        let known = self.state.stop.containment.as_deref().ok_or(NOTHING_FROZEN)?;
+        known.clone().release(self.now(), &Asked { aim: Aim::Release, by: "".into(), incident: None })
     }
 
     pub(super) fn is_containing(&self) -> bool {
@@ -286,8 +294,12 @@ impl Kernel {
         if self.state.stop.containment.as_ref().is_some_and(|known| !known.is_running() && !of_today(known)) {
             self.state.stop.containment = None;
         }
+        // A key that was declared meanwhile is its owner's, although this kill did not know it.
+        let declared = self.declared.stopping.iter().flat_map(|stopping| &stopping.keys).map(|key| key.print.clone());
+        let known: BTreeSet<KeyPrint> = self.allowed_keys().into_iter().chain(declared).collect();
         if let Some(containment) = &mut self.state.stop.containment {
             containment.handle_restart(now);
+            containment.allow(now, known);
         }
         self.restart_rehearsal();
         self.wait_for_answers_again();

@@ -97,7 +97,7 @@ impl Containment {
         for (print, task) in &self.keys {
             match task.goal {
                 Goal::Keep => {}
-                Goal::ByHand => steps.push(by_hand(task)),
+                Goal::ByHand => steps.push(by_hand(task, self.aim)),
                 Goal::Freeze => steps.push(freeze(print, task)),
                 Goal::Thaw => steps.push(thaw(task)),
                 Goal::Look | Goal::Delete => steps.extend([freeze(print, task), delete(task), prove(task)]),
@@ -262,7 +262,11 @@ fn prove(task: &KeyTask) -> PlanStep {
     }
 }
 
-fn by_hand(task: &KeyTask) -> PlanStep {
+fn by_hand(task: &KeyTask, aim: Aim) -> PlanStep {
+    let on_failure = match aim {
+        Aim::Kill => "strangers' orders are cancelled again and again until it is dead",
+        Aim::Freeze | Aim::Release | Aim::Drill => "it can trade on: a kill cancels strangers' orders meanwhile",
+    };
     PlanStep {
         what: format!(
             "YOU delete key {}: https://www.binance.com/en/my/settings/api-management (app: Profile, API Management). \
@@ -272,7 +276,7 @@ fn by_hand(task: &KeyTask) -> PlanStep {
         .into(),
         after: "at once".into(),
         proof: "two unlike calls with it get a dead key's codes, from an address where it was seen alive".into(),
-        on_failure: "strangers' orders are cancelled again and again until it is dead".into(),
+        on_failure: on_failure.into(),
         state: if task.dead_at.is_some() { StepState::Proved } else { StepState::Waiting },
         detail: task.last_probe.clone(),
     }

@@ -66,6 +66,18 @@ fn is_known(name: &str) -> bool {
 /// What the venue answers to a key that it does not have; other refusals may be of an address or a clock.
 pub const NO_SUCH_KEY: i64 = -2008;
 
+/// To a key that it has, and a signature that is not of the key's secret.
+pub const SECRET_WRONG: i64 = -1022;
+
+/// The fault of a secret that is another key's.
+#[must_use]
+pub fn secret_wrong(role: CredentialRole) -> Vec<CredentialFault> {
+    let fault =
+        format!("the secret of the {role} key is not the key's ({SECRET_WRONG}): the exchange takes no call of it");
+    let step = "put key and secret into the vault again, both of one key, and start again".into();
+    vec![CredentialFault { fault: fault.into(), step, is_used: false }]
+}
+
 /// The fault of a key that is not there.
 #[must_use]
 pub fn gone(role: CredentialRole) -> Vec<CredentialFault> {
