@@ -211,38 +211,46 @@ fn state_of(tries: &Tries) -> StepState {
     }
 }
 
+/// What a step waits for, until it is done: what once failed says nothing of what is proved.
+fn held_up(state: StepState, tries: &Tries) -> Option<Box<str>> {
+    tries.last.clone().filter(|_| state != StepState::Proved)
+}
+
 fn freeze(print: &KeyPrint, task: &KeyTask) -> PlanStep {
     let name = if task.declared { format!("{} ({print})", task.name) } else { task.name.to_string() };
+    let state = if task.is_blocked() { StepState::Proved } else { state_of(&task.freeze) };
     PlanStep {
         what: format!("freeze key {name}: no right is left").into(),
         after: "at once".into(),
         proof: "the exchange says so, or its list shows no right".into(),
         on_failure: "tried on; after two failures the next step does not wait for it".into(),
-        state: if task.is_blocked() { StepState::Proved } else { state_of(&task.freeze) },
-        detail: task.freeze.last.clone(),
+        state,
+        detail: held_up(state, &task.freeze),
     }
 }
 
 fn thaw(task: &KeyTask) -> PlanStep {
     let rights = task.rights_before.map(|rights| rights.to_string()).unwrap_or_default();
+    let state = if task.is_done() { StepState::Proved } else { state_of(&task.freeze) };
     PlanStep {
         what: format!("give key {} back: {rights}", task.name).into(),
         after: "at once".into(),
         proof: "the exchange's list shows rights again".into(),
         on_failure: "tried on".into(),
-        state: if task.is_done() { StepState::Proved } else { state_of(&task.freeze) },
-        detail: task.freeze.last.clone(),
+        state,
+        detail: held_up(state, &task.freeze),
     }
 }
 
 fn delete(task: &KeyTask) -> PlanStep {
+    let state = if task.listed == Listed::Absent { StepState::Proved } else { state_of(&task.delete) };
     PlanStep {
         what: format!("delete key {}", task.name).into(),
         after: "it is frozen, and was seen alive from here (or two looks failed)".into(),
         proof: "the exchange's list does not show it".into(),
         on_failure: "the list is read before it is tried again".into(),
-        state: if task.listed == Listed::Absent { StepState::Proved } else { state_of(&task.delete) },
-        detail: task.delete.last.clone(),
+        state,
+        detail: held_up(state, &task.delete),
     }
 }
 
