@@ -167,7 +167,7 @@ impl Desk<'_> {
                         eprintln!("{text}");
                     }
                 }
-                if progress.end.is_some() {
+                if progress.end.is_some() && !progress.bot_is_being_stopped {
                     return anyhow::Ok(progress);
                 }
                 tokio::time::sleep(LOOK_EVERY).await;

@@ -294,7 +294,7 @@ impl Containment {
 
     /// Nothing more will come of it by itself.
     pub fn is_over(&self) -> Option<Time> {
-        let stopped = self.hooks.values().all(|hook| hook.stopped.is_some());
+        let stopped = self.hooks.values().all(Hook::is_proved);
         self.ended.map(|(at, _)| at).filter(|_| stopped)
     }
 
@@ -306,6 +306,8 @@ impl Containment {
         mut name: impl FnMut(usize) -> EffectId,
     ) -> Vec<Act> {
         self.cut_off_overdue(now);
+        let stopped: Vec<String> = self.hooks.iter_mut().filter_map(|(name, hook)| hook.heard_out(now, name)).collect();
+        stopped.into_iter().for_each(|line| self.say(now, line));
         let mut acts = Vec::new();
         if self.ended.is_none() {
             // The keys first: an outlet takes its acts in this order.
@@ -390,7 +392,7 @@ impl Containment {
     /// When `poll` has something to do without anything happening.
     pub fn due(&self, standings: &BTreeMap<OrderKey, Standing>) -> Option<Time> {
         let overdue = self.deadlines.first().map(|(at, _)| *at);
-        let hooks = self.hooks.values().filter(|hook| hook.stopped.is_none()).filter_map(|hook| hook.tries.ready_at());
+        let hooks = self.hooks.values().filter_map(Hook::due);
         if self.ended.is_some() {
             return hooks.chain(overdue).min();
         }
@@ -481,8 +483,8 @@ impl Containment {
         Some(format!("somebody else may hold the master's login ({why})").into())
     }
 
-    /// A bot speaks to us; `announced` is when it wrote what it announces. Gives what to tell if a hook had said that it was stopped. Where others may be meant, no hook
-    /// is disproved before each has said so.
+    /// A bot speaks to us; `announced` is when it wrote what it announces. Gives what to tell if a hook had said that it was
+    /// stopped, and that is news. Where others may be meant, no hook is disproved before each has said so.
     pub fn bot_spoke(&mut self, now: Time, bot: &Bot, announced: Option<Time>, alone: bool) -> Option<String> {
         if !alone && !self.hooks.values().all(|hook| hook.stopped.is_some() || hook.is_disproved()) {
             return None;
@@ -497,8 +499,8 @@ impl Containment {
         (!told.is_empty()).then(|| told.join("; "))
     }
 
-    pub fn wants_beats(&self, now: Time) -> bool {
-        self.hooks.values().any(|hook| hook.wants_beats(now))
+    pub fn wants_beats(&self) -> bool {
+        self.hooks.values().any(Hook::wants_beats)
     }
 
     /// A bot that was said to be stopped still speaks.
@@ -506,9 +508,9 @@ impl Containment {
         self.hooks.values().any(Hook::is_disproved)
     }
 
-    /// Goes on with what an earlier one has begun and cannot take back: the ways to stop the bot that have not worked yet.
+    /// Goes on with what an earlier one has begun and cannot take back: the ways to stop the bot that are not proved yet.
     pub fn inherit(&mut self, before: Self) {
-        let left = before.hooks.into_iter().filter(|(_, hook)| hook.stopped.is_none());
+        let left = before.hooks.into_iter().filter(|(_, hook)| !hook.is_proved());
         self.hooks.extend(left);
         let stops = before.under_way.into_iter().filter(|(_, act)| matches!(act, Act::StopBot { .. }));
         self.under_way.extend(stops);
@@ -526,7 +528,7 @@ impl Containment {
         self.list_wanted_of = Some(now);
         self.orders.cut_off(now);
         self.keys.values_mut().for_each(|task| task.cut_off(now));
-        self.hooks.values_mut().for_each(|hook| hook.tries.cut_off());
+        self.hooks.values_mut().for_each(|hook| hook.cut_off(now));
         self.with_sweep(|sweep, _| sweep.cut_off());
     }
 

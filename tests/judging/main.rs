@@ -14,6 +14,7 @@ mod packs;
 mod exceptions;
 mod claims;
 mod stopping;
+mod still_speaks;
 mod authority;
 mod money;
 mod flatten;

@@ -293,6 +293,8 @@ impl Kernel {
         };
         if self.state.stop.containment.as_ref().is_some_and(|known| !known.is_running() && !of_today(known)) {
             self.state.stop.containment = None;
+            let line = "other keys are declared now, and the way to stop the bot is tried no more".to_owned();
+            self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
         }
         // A key that was declared meanwhile is its owner's, although this kill did not know it.
         let declared = self.declared.stopping.iter().flat_map(|stopping| &stopping.keys).map(|key| key.print.clone());
@@ -434,10 +436,6 @@ impl Kernel {
         if let Some(containment) = &mut self.state.stop.containment {
             let doubted = containment.master_doubt().is_some();
             containment.handle_outcome(now, effect, outcome, &shown);
-            if !containment.bot_still_speaks() {
-                let line = "it was stopped, and speaks no more".to_owned();
-                self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
-            }
             let doubt = containment.master_doubt().filter(|_| !doubted).map(str::to_owned);
             doubt.into_iter().for_each(|what| self.signs_of_master(now, &what));
         }
@@ -518,6 +516,10 @@ impl Kernel {
         self.state.timers.retain(|(_, timer)| *timer != Timer::Contain);
         if let Some(due) = containment.due(&standings) {
             self.state.timers.insert((due.max(now + POLL_GAP), Timer::Contain));
+        }
+        if !containment.bot_still_speaks() {
+            let line = "it was stopped, and speaks no more".to_owned();
+            self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
         }
         self.show_containment(&containment);
         self.state.stop.told_over = containment.is_over();

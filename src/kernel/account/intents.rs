@@ -6,6 +6,7 @@ use crate::kernel::account::mirror::told_number;
 use crate::kernel::account::{Kernel, Timer};
 use crate::kernel::blotter::{Announced, INTENTS_MAX, Intent, IntentKey, Settled};
 use crate::kernel::bots::Turn;
+use crate::kernel::containment::Containment;
 use crate::kernel::event::{AccessEvidence, AccessSource, Effect, Ticket};
 use crate::kernel::incident::Priority;
 use crate::kernel::intent::{
@@ -108,7 +109,7 @@ impl Kernel {
 
     /// A verdict waits for the bots' word, or a stop for its proof: a heartbeat is worth a record of its own.
     pub fn heartbeat_wanted(&self) -> bool {
-        let stops = self.state.stop.containment().is_some_and(|containment| containment.wants_beats(self.now()));
+        let stops = self.state.stop.containment().is_some_and(Containment::wants_beats);
         stops || !self.state.pending.is_empty() || !self.state.pending_requests.is_empty()
     }
 

@@ -12,10 +12,13 @@ use crate::kernel::time::Time;
 
 /// What was on its way here when the bot stopped, or said while it stopped, speaks against nothing.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// A hook's word is a proof once nobody was heard for so long: the last words, and then eight beats of a bot that lives.
+const LISTENS: Duration = Duration::from_secs(5);
 /// A bot that was heard after its stop has fallen silent when nothing came of it for so long. Of one that only beats, a
-/// beat in five seconds is a row.
+/// beat in five seconds is a row. It doubles each time that the bot is heard after a stop, up to the last.
 const SILENT_AFTER: Duration = Duration::from_secs(12);
-/// A bot that speaks so long after its end was started again, which is another matter.
+const SILENT_DOUBLED_MAX: u32 = 5;
+/// A bot that speaks so long after its first end was started again, which is another matter.
 const STARTED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,42 +28,114 @@ pub(super) struct Hook {
     /// The bot's process lives on and beats: only what it announces speaks against its stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pauses: bool,
+    /// Until then its word is no proof: nobody has listened for long enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listens_until: Option<Time>,
+    /// When it first said that it had stopped the bot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_stopped: Option<Time>,
     /// The bot that was heard after its stop, and when last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     spoke: Option<(Time, Bot)>,
+    /// How often a bot was heard after such a word.
+    #[serde(default)]
+    disproved: u32,
 }
 
 impl Hook {
     pub(super) fn new(pauses: bool) -> Self {
-        Self { tries: Tries::default(), stopped: None, pauses, spoke: None }
-    }
-
-    /// It said that it had stopped the bot, and the bot still speaks.
-    pub(super) fn is_disproved(&self) -> bool {
-        self.stopped.is_none() && self.spoke.is_some()
-    }
-
-    /// Shortly after it said that the bot has stopped each beat tells whether that is so.
-    pub(super) fn wants_beats(&self, now: Time) -> bool {
-        !self.pauses && self.stopped.as_ref().is_some_and(|(at, _)| now.since(*at) <= LAST_WORDS)
-    }
-
-    /// A bot spoke. Gives what the hook had called its proof if that is the first word against it.
-    pub(super) fn bot_spoke(&mut self, now: Time, bot: &Bot, announced: Option<Time>) -> Option<Box<str>> {
-        let pauses = self.pauses;
-        if self.is_disproved() && (!pauses || announced.is_some()) {
-            self.spoke = Some((now, bot.clone()));
+        Self {
+            tries: Tries::default(),
+            stopped: None,
+            pauses,
+            listens_until: None,
+            first_stopped: None,
+            spoke: None,
+            disproved: 0,
         }
-        let against = |(at, _): &mut (Time, Box<str>)| {
-            let since = now.since(*at);
-            // What it wrote before and could not send is no new order.
-            let speaks = !pauses || announced.is_some_and(|written| *at < written);
-            speaks && LAST_WORDS < since && since < STARTED_AGAIN_AFTER
+    }
+
+    /// It said that it had stopped the bot, and the bot spoke; until it has been silent for long enough.
+    pub(super) fn is_disproved(&self) -> bool {
+        self.spoke.is_some()
+    }
+
+    pub(super) fn is_proved(&self) -> bool {
+        self.stopped.is_some() && self.listens_until.is_none()
+    }
+
+    /// Nothing speaks against it so far, and it is soon known whether it has stopped the bot.
+    pub(super) fn is_awaited(&self) -> bool {
+        let runs = self.stopped.is_none() && self.tries.under_way && self.tries.failures == 0;
+        !self.is_disproved() && (runs || self.listens_until.is_some())
+    }
+
+    /// While it is not proved that the bot has stopped, each beat tells whether that is so.
+    pub(super) fn wants_beats(&self) -> bool {
+        !self.pauses && self.listens_until.is_some()
+    }
+
+    /// When it has something to do, or is proved, by itself.
+    pub(super) fn due(&self) -> Option<Time> {
+        if self.stopped.is_some() { self.listens_until } else { self.tries.ready_at() }
+    }
+
+    fn silence(&self) -> Duration {
+        SILENT_AFTER * 2_u32.pow(self.disproved.saturating_sub(1).min(SILENT_DOUBLED_MAX))
+    }
+
+    /// A bot that was heard already must be silent for twice as long again.
+    fn listens_from(&mut self, now: Time) {
+        let listens = if self.is_disproved() { self.silence() * 2 } else { LISTENS };
+        self.listens_until = Some(now + listens);
+    }
+
+    /// A bot spoke. Gives what the hook had called its proof if that is news.
+    pub(super) fn bot_spoke(&mut self, now: Time, bot: &Bot, announced: Option<Time>) -> Option<Box<str>> {
+        let Some((at, proof)) = self.stopped.clone() else {
+            if self.is_disproved() && (!self.pauses || announced.is_some()) {
+                self.spoke = Some((now, bot.clone()));
+            }
+            return None;
         };
-        let (_, proof) = self.stopped.take_if(against)?;
-        self.spoke = Some((now, bot.clone()));
-        self.tries.failed(now, &disproved(&proof, bot));
-        Some(proof)
+        // What it wrote before and could not send is no new order.
+        let speaks = !self.pauses || announced.is_some_and(|written| at < written);
+        let started_again = self.is_proved() && STARTED_AGAIN_AFTER <= now.since(self.first_stopped.unwrap_or(at));
+        if !speaks || now.since(at) <= LAST_WORDS || started_again {
+            return None;
+        }
+        (self.stopped, self.listens_until) = (None, None);
+        self.disproved = self.disproved.saturating_add(1);
+        let told = self.spoke.replace((now, bot.clone())).is_some();
+        let reason = self.against(&proof, bot);
+        self.tries.failed(now, &reason);
+        (!told).then_some(proof)
+    }
+
+    /// Nobody was heard while it listened. Gives the line that tells that the bot is stopped.
+    pub(super) fn heard_out(&mut self, now: Time, name: &str) -> Option<String> {
+        self.listens_until.take_if(|until| *until <= now)?;
+        self.spoke = None;
+        self.stopped.as_ref().map(|(_, proof)| format!("the bot was stopped by {name}: {proof}"))
+    }
+
+    /// The process ended and started again: nobody listened meanwhile.
+    pub(super) fn cut_off(&mut self, now: Time) {
+        self.tries.cut_off();
+        if self.listens_until.is_some() {
+            self.listens_from(now);
+        }
+    }
+
+    /// What is known of it now.
+    pub(super) fn told(&self) -> Option<Box<str>> {
+        match (&self.stopped, self.listens_until, &self.tries.last) {
+            (Some((_, proof)), Some(_), _) => Some(
+                format!("it says {proof:?}; not proved yet: countersign listens whether a bot still speaks").into(),
+            ),
+            (Some((_, proof)), None, _) => Some(proof.clone()),
+            (None, _, last) => last.clone(),
+        }
     }
 
     /// The line that tells of it, if it is news.
@@ -68,17 +143,18 @@ impl Hook {
         match outcome {
             // The same word as before proves no more than before, unless the bot has fallen silent.
             ActOutcome::Done { proof }
-                if let Some((_, bot)) = self.spoke.as_ref().filter(|(at, _)| now.since(*at) <= SILENT_AFTER) =>
+                if let Some((_, bot)) = self.spoke.as_ref().filter(|(at, _)| now.since(*at) <= self.silence()) =>
             {
-                let reason = disproved(proof, bot);
+                let reason = self.against(proof, bot);
                 self.tries.failed(now, &reason);
                 None
             }
             ActOutcome::Done { proof } => {
                 self.tries.worked();
-                self.spoke = None;
                 self.stopped = Some((now, proof.clone()));
-                Some(format!("the bot was stopped by {name}: {proof}"))
+                self.first_stopped.get_or_insert(now);
+                self.listens_from(now);
+                None
             }
             ActOutcome::Refused { reason, .. } | ActOutcome::Unknown { reason } => {
                 self.tries.failed(now, reason);
@@ -97,8 +173,10 @@ impl Hook {
             }
         }
     }
-}
 
-fn disproved(proof: &str, bot: &Bot) -> String {
-    format!("it said {proof:?}, and bot {bot} still speaks to countersign")
+    fn against(&self, proof: &str, bot: &Bot) -> String {
+        let times =
+            if self.disproved > 1 { format!(", heard after {} such words", self.disproved) } else { String::new() };
+        format!("it said {proof:?}, and bot {bot} still speaks to countersign{times}")
+    }
 }

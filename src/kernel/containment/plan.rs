@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::act::KeyPrint;
+use crate::kernel::containment::hook::Hook;
 use crate::kernel::containment::key::{Goal, KeyTask, Listed};
 use crate::kernel::containment::sweep::Sweep;
 use crate::kernel::containment::tries::{LOUD_AFTER, Tries};
@@ -50,6 +51,9 @@ pub struct Progress {
     pub orders_gone_ms: Option<i64>,
     pub ended_ms: Option<i64>,
     pub end: Option<End>,
+    /// It is soon known whether the bot is stopped; the end does not wait for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bot_is_being_stopped: bool,
     pub steps: Vec<PlanStep>,
     /// What was seen, in order.
     pub lines: Vec<Line>,
@@ -86,6 +90,7 @@ impl Containment {
             orders_gone_ms: self.orders_gone_at.map(since),
             ended_ms: self.ended.map(|(at, _)| since(at)),
             end: self.ended.map(|(_, end)| end),
+            bot_is_being_stopped: self.hooks.values().any(Hook::is_awaited),
             steps: self.steps(),
             lines: self.lines.clone(),
         }
@@ -107,22 +112,7 @@ impl Containment {
             steps.push(self.list_step());
         }
         if self.aim == Aim::Kill {
-            steps.extend(self.hooks.iter().map(|(name, hook)| {
-                let state = match hook.stopped {
-                    Some(_) => StepState::Proved,
-                    None if hook.is_disproved() => StepState::NotProved,
-                    None => state_of(&hook.tries),
-                };
-                let told = hook.stopped.as_ref().map(|(_, proof)| proof.clone()).or(hook.tries.last.clone());
-                PlanStep {
-                    what: format!("stop the bot: {name}").into(),
-                    after: "at once".into(),
-                    proof: "the hook's own answer, and no bot speaks any more".into(),
-                    on_failure: "tried on; stop the bot by hand".into(),
-                    state,
-                    detail: told.filter(|text| !text.is_empty()),
-                }
-            }));
+            steps.extend(self.hooks.iter().map(|(name, hook)| stop_step(name, hook)));
             steps.extend([self.cancel_step(), self.gone_step()]);
             steps.extend(self.sweep.as_ref().map(sweep_step));
         }
@@ -180,6 +170,22 @@ impl Containment {
             state: if self.orders.gone_at.is_some() { StepState::Proved } else { state_of(&self.orders.read) },
             detail: self.orders.last_failure().map(Into::into),
         }
+    }
+}
+
+fn stop_step(name: &str, hook: &Hook) -> PlanStep {
+    PlanStep {
+        what: format!("stop the bot: {name}").into(),
+        after: "at once".into(),
+        proof: "the hook's own answer, and no bot speaks any more".into(),
+        on_failure: "tried on; stop the bot by hand".into(),
+        state: match (hook.is_disproved(), hook.stopped.is_some()) {
+            (true, _) => StepState::NotProved,
+            (false, true) if hook.is_proved() => StepState::Proved,
+            (false, true) => StepState::UnderWay,
+            (false, false) => state_of(&hook.tries),
+        },
+        detail: hook.told().filter(|text| !text.is_empty()),
     }
 }
 
