@@ -32,6 +32,9 @@ const WORD_WITHIN: Duration = Duration::from_secs(120);
 const READ_WITHIN: Duration = Duration::from_secs(60);
 /// What is not answered then is found out about by reading.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// Orders are sent while fewer acts than this are under way, which are done beside each other: an emergency finds none
+/// that waits for its turn. The others are sent as these are answered.
+const SELLS_MAX: usize = 4;
 const LOOKS_MAX: u32 = 4;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -92,6 +95,11 @@ impl Flatten {
         }
     }
 
+    /// Until when its owner may say yes to it, if he still may.
+    pub fn counts_until(&self, now: Time) -> Option<Time> {
+        self.may_confirm(now, self.asked_at).ok().map(|()| self.since + WORD_WITHIN)
+    }
+
     /// Whether its owner may say yes to the plan that was asked for then.
     pub fn may_confirm(&self, now: Time, plan: Time) -> Result<(), &'static str> {
         if self.asked_at != plan || self.stage != Stage::Planned {
@@ -139,7 +147,11 @@ impl Flatten {
                 legs.map(|(asset, _)| (asset.clone(), Act::Quote { symbol: self.symbol(asset) })).collect()
             }
             Stage::Selling => {
-                legs.filter_map(|(asset, leg)| Some((asset.clone(), self.sells(now, asset, leg)?))).collect()
+                let acts = legs.filter_map(|(asset, leg)| Some((asset.clone(), self.sells(now, asset, leg)?)));
+                let (sells, mut acts): (Vec<_>, Vec<_>) = acts.partition(|(_, act)| matches!(act, Act::Sell { .. }));
+                let room = SELLS_MAX.saturating_sub(self.under_way.len() + acts.len());
+                acts.extend(sells.into_iter().take(room));
+                acts
             }
             Stage::ReadingBalances | Stage::Planned | Stage::Done | Stage::Failed { .. } => Vec::new(),
         }
@@ -210,6 +222,10 @@ impl Flatten {
     pub fn due(&self) -> Option<Time> {
         match self.stage {
             Stage::ReadingBalances | Stage::ReadingPrices => Some(self.since + READ_WITHIN),
+            // What was let go before could not be announced: the next ones at once.
+            Stage::Selling if self.under_way.len() < SELLS_MAX && self.legs.values().any(Leg::is_offered) => {
+                Some(self.since)
+            }
             Stage::Selling => {
                 let sent = self.legs.values().filter(|leg| matches!(leg.state, LegState::Sent(_)));
                 sent.filter_map(|leg| leg.answer_by.or(leg.look_at)).min()
@@ -392,6 +408,22 @@ impl Flatten {
                 self.settle(now);
             }
             Stage::Done | Stage::Failed { .. } => {}
+        }
+    }
+
+    /// The account is being contained: nothing more is read for a plan or sent; what was sent is looked up all the same.
+    pub fn give_way(&mut self) {
+        match self.stage {
+            Stage::ReadingBalances | Stage::ReadingPrices => {
+                self.under_way.clear();
+                self.stage = Stage::Failed { why: "the account is being contained: ask anew afterwards".into() };
+            }
+            Stage::Selling => {
+                for leg in self.legs.values_mut().filter(|leg| leg.is_offered()) {
+                    leg.state = LegState::Stays { why: "the account began to be contained before it was sent".into() };
+                }
+            }
+            Stage::Planned | Stage::Done | Stage::Failed { .. } => {}
         }
     }
 

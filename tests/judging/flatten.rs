@@ -229,6 +229,128 @@ fn plans_are_few_and_none_is_made_in_an_emergency() {
     refused(ask(&mut desk, "USDT"), "is being contained");
 }
 
+/// Nobody begins a sale in an emergency; of one that had begun nothing more is sent, and what was sent is looked up.
+#[test]
+fn an_emergency_stops_a_sale_wherever_it_is() {
+    let yes = |plan| Command::Flatten { plan };
+    for emergency in [Command::Freeze, Command::Kill] {
+        let mut reads = desk();
+        command(&mut reads, Command::PlanFlatten { to: Asset::new("USDT"), within: dec("0.01") }, Totp::Absent);
+        let (effect, _) = next(&mut reads);
+        assert_eq!(command(&mut reads, emergency.clone(), Totp::Absent), Answer::Done);
+        assert!(matches!(sale(&reads).stage, Stage::Failed { .. }), "{:?}", sale(&reads));
+        answer(&mut reads, effect, ActOutcome::Balances(vec![balance("BTC", "1", "0")]));
+        assert!(!reads.acts.iter().any(|(_, act)| matches!(act, Act::Quote { .. })), "{:?}", reads.acts);
+
+        let mut planned = desk();
+        let shown = plan(&mut planned, "0.5", market("60000", &[("60000", "0.3")]));
+        assert_eq!(command(&mut planned, emergency.clone(), Totp::Absent), Answer::Done);
+        refused(command(&mut planned, yes(shown.plan), Totp::Right { step: 2 }), "is being contained");
+
+        let mut asked = Desk::open_with(fund);
+        asked.acts.clear();
+        let shown = plan(&mut asked, "0.5", market("60000", &[("60000", "0.3")]));
+        let approve = requested(say(&mut asked, ALICE[0], yes(shown.plan), right(1)));
+        assert_eq!(say(&mut asked, BOB[0], Command::Freeze, Totp::Absent), Answer::Done);
+        refused(say(&mut asked, BOB[0], approve, right(1)), "is being contained");
+        refused(say(&mut asked, ALICE[0], yes(shown.plan), right(2)), "is being contained");
+
+        let mut selling = desk();
+        let shown = plan_many(&mut selling, 6);
+        assert_eq!(command(&mut selling, yes(shown.plan), Totp::Right { step: 2 }), Answer::Done);
+        let sent: Vec<EffectId> = selling.acts.drain(..).map(|(effect, _)| effect).collect();
+        assert_eq!(sent.len(), 4, "no order waits in the lane for its turn");
+        answer(&mut selling, sent[0], ActOutcome::Sold { executed: dec("1"), received: dec("99") });
+        assert!(matches!(next(&mut selling).1, Act::Sell { .. }), "the next one has its turn");
+        assert_eq!(command(&mut selling, emergency, Totp::Absent), Answer::Done);
+        answer(&mut selling, sent[1], ActOutcome::Sold { executed: dec("1"), received: dec("99") });
+        answer(&mut selling, sent[2], ActOutcome::Unknown { reason: "timed out".into() });
+        selling.wait_ms(130_000);
+        let of = |acts: &str| selling.acts.iter().filter(|(_, act)| format!("{act:?}").starts_with(acts)).count();
+        assert_eq!((of("Sell"), of("FindOrder") >= 3), (0, true), "{:?}", selling.acts);
+        let lines = sale(&selling).lines;
+        let stays = "stays: the account began to be contained before it was sent";
+        assert_eq!(lines.iter().filter(|line| line.contains(stays)).count(), 1, "{lines:#?}");
+        assert_eq!(lines.iter().filter(|line| line.contains("sold 1 of 1")).count(), 2, "{lines:#?}");
+    }
+}
+
+/// A plan of so many assets, one of each.
+fn plan_many(desk: &mut Desk, count: usize) -> Sale {
+    command(desk, Command::PlanFlatten { to: Asset::new("USDT"), within: dec("0.01") }, Totp::Absent);
+    let names: Vec<String> = (0..count).map(|number| format!("A{number:02}")).collect();
+    let (effect, _) = next(desk);
+    answer(desk, effect, ActOutcome::Balances(names.iter().map(|name| balance(name, "1", "0")).collect()));
+    for name in names {
+        let (effect, _) = next(desk);
+        answer(desk, effect, ActOutcome::Quote(Box::new(quote(&name, "100", &[("100", "5")]))));
+    }
+    sale(desk)
+}
+
+/// The first four are sold as the others wait; all are sold in the end, whatever became of those before.
+#[test]
+fn a_sale_of_many_goes_on_as_its_orders_are_answered() {
+    let sold = || ActOutcome::Sold { executed: dec("1"), received: dec("99") };
+    let refused = || ActOutcome::Refused { code: -2010, reason: "no".into() };
+    let lost = || ActOutcome::Unknown { reason: "timed out".into() };
+    for outcomes in [[sold(), sold()], [sold(), refused()], [lost(), sold()], [lost(), lost()]] {
+        let mut desk = desk();
+        let shown = plan_many(&mut desk, 9);
+        assert_eq!(command(&mut desk, Command::Flatten { plan: shown.plan }, Totp::Right { step: 2 }), Answer::Done);
+        let (mut sells, mut acts) = (0, 0);
+        while sale(&desk).stage == Stage::Selling {
+            desk.acts.retain(|(_, act)| matches!(act, Act::Sell { .. } | Act::FindOrder { .. }));
+            assert!(desk.acts.len() <= 9, "{outcomes:?}: {:?}", desk.acts);
+            match desk.acts.pop_front() {
+                Some((effect, act)) => {
+                    sells += usize::from(matches!(act, Act::Sell { .. }));
+                    answer(&mut desk, effect, outcomes[acts % 2].clone());
+                    acts += 1;
+                }
+                None => desk.wait_ms(1_000),
+            }
+            assert!(acts < 100, "{outcomes:?}: {:#?}", sale(&desk));
+        }
+        assert_eq!(sells, 9, "{outcomes:?}");
+    }
+}
+
+/// What another person is asked to approve stands as he reads it, for as long as he may approve it.
+#[test]
+fn no_plan_replaces_one_that_a_request_waits_on() {
+    let ask = |desk: &mut Desk, within: &str| {
+        say(desk, ALICE[0], Command::PlanFlatten { to: Asset::new("USDT"), within: dec(within) }, Totp::Absent)
+    };
+    let waits = "request 1 waits for another person's yes to the plan that stands";
+    for (what, declined, after_s, expected) in [
+        ("it waits", false, 31, Some(waits)),
+        ("its two minutes are not over", false, 119, Some(waits)),
+        ("its two minutes are over", false, 122, None),
+        ("it was declined", true, 31, None),
+    ] {
+        let mut desk = Desk::open_with(fund);
+        desk.acts.clear();
+        let shown = plan(&mut desk, "0.5", market("60000", &[("60000", "0.3")]));
+        let approve = requested(say(&mut desk, ALICE[0], Command::Flatten { plan: shown.plan }, right(1)));
+        if declined {
+            assert_eq!(say(&mut desk, BOB[0], Command::Decline { request: 1 }, Totp::Absent), Answer::Done);
+        }
+        desk.wait_ms(after_s * 1_000);
+        for within in ["0.05", "0.01"] {
+            let answer = ask(&mut desk, within);
+            match expected {
+                Some(why) => refused(answer, why),
+                None if within == "0.05" => assert_eq!(answer, Answer::Done, "{what}"),
+                None => refused(answer, "something is being sold already"),
+            }
+        }
+        if expected.is_some() {
+            assert_eq!(say(&mut desk, BOB[0], approve, right(1)), Answer::Done, "{what}");
+        }
+    }
+}
+
 #[test]
 fn who_approves_a_sale_is_shown_what_is_sold() {
     let mut desk = Desk::open_with(fund);

@@ -332,6 +332,35 @@ fn a_release_ends_what_was_frozen_without_a_theft() {
     assert_eq!((card.state, &*card.contained.unwrap().word), (IncidentState::Open, "released"));
 }
 
+/// The book keeps so many incidents, and those that are over give way first: what is done about a theft later is told on
+/// its card, whatever became of the card of the last freeze.
+#[test]
+fn a_kill_is_told_though_the_card_of_an_earlier_freeze_is_gone() {
+    for theft in [false, true] {
+        let mut stage = Stage { desk: Desk::open_with(may_stop), venue: Venue::with(Vec::new()) };
+        assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+        stage.run(5_000);
+        assert_eq!(stage.command(Command::Resume, Totp::Right { step: 7 }), Answer::Done);
+        stage.run(180_000);
+        let gone = stage.desk.incident("containment").incident;
+        for _ in 0..600 {
+            stage.desk.lost(1);
+            stage.desk.live(1);
+            stage.desk.reads.clear();
+        }
+        assert!(stage.desk.kernel.notices().iter().all(|notice| notice.incident != gone));
+        if theft {
+            let thief = stage.desk.order(3, "thief");
+            stage.desk.show(thief.placed());
+            stage.desk.pass();
+        }
+        assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+        let card = stage.desk.incident(if theft { "foreign_order" } else { "containment" });
+        let word = card.contained.map(|contained| contained.word);
+        assert_eq!((card.state, word.as_deref()), (IncidentState::Open, Some("not contained")), "{theft}");
+    }
+}
+
 #[test]
 fn a_kill_after_a_freeze_has_its_own_asker_and_its_own_clocks() {
     let mut stage = Stage::new();

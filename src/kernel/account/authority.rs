@@ -318,6 +318,12 @@ impl Kernel {
         Ok(())
     }
 
+    /// The request that waits for a yes to this plan.
+    pub(super) fn request_to_sell(&self, plan: Time) -> Option<u32> {
+        let mut requests = self.state.trust.requests.iter();
+        requests.find(|(_, request)| request.command == Command::Flatten { plan }).map(|(number, _)| *number)
+    }
+
     /// What is asked for, so that whoever approves it need not look elsewhere.
     fn words_in_full(&self, command: &Command) -> String {
         let words = command.words(&quoted(self.declared.account.as_str()));

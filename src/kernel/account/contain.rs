@@ -272,8 +272,12 @@ impl Kernel {
 
     /// It is told on the card of the incident that it ends, or on one of its own.
     fn place_containment(&mut self, incident: Option<IncidentId>) {
-        // One that ended with a release tells of nothing new.
-        let last = self.state.stop.incident.filter(|id| self.state.book.state_of(*id) != Some(IncidentState::Ended));
+        // One that ended with a release tells of nothing new, and one that the book has dropped tells of nothing at all.
+        let is_open = |id: &IncidentId| match self.state.book.state_of(*id) {
+            Some(IncidentState::Open | IncidentState::Acknowledged) => true,
+            Some(IncidentState::Ended) | None => false,
+        };
+        let last = self.state.stop.incident.filter(is_open);
         let known = incident.filter(|id| self.state.book.knows(*id)).or(last);
         let known = known.or_else(|| self.state.book.open_id(Cause::Stranger, ""));
         let id = known.unwrap_or_else(|| {

@@ -45,11 +45,7 @@ impl Kernel {
         if self.flattening().is_some_and(Flatten::is_running) {
             return Err("something is being sold already: wait for its end".to_owned());
         }
-        if self.is_containing() {
-            return Err(
-                "the account is being contained, which needs the requests: nothing is planned meanwhile".to_owned()
-            );
-        }
+        self.may_sell()?;
         let now = self.now();
         if let Some(last) = self.flattening().filter(|last| now < last.asked_at + PLAN_EVERY) {
             // It stands, and says what a new one would.
@@ -59,11 +55,30 @@ impl Kernel {
             let wait = (last.asked_at + PLAN_EVERY).since(now).as_secs() + 1;
             return Err(format!("a plan was asked for just now: ask for another one in {wait} s"));
         }
+        let waits = |last: &Flatten| Some((self.request_to_sell(last.asked_at)?, last.counts_until(now)?));
+        if let Some((request, until)) = self.flattening().and_then(waits) {
+            return Err(format!(
+                "request {request} waits for another person's yes to the plan that stands: approve or decline it, or ask \
+                 for a new plan after {until} UTC"
+            ));
+        }
         self.state.stop.flatten = Some(Box::new(Flatten::new(now, to.clone(), within, by)));
         Ok(())
     }
 
+    /// What a sale asks for, an emergency needs.
+    fn may_sell(&self) -> Result<(), String> {
+        if self.is_containing() {
+            return Err(
+                "the account is being contained, which needs the requests: nothing is planned or sold meanwhile"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
     pub(super) fn may_flatten(&self, plan: Time) -> Result<(), String> {
+        self.may_sell()?;
         let flatten = self.flattening().ok_or("no plan was asked for")?;
         flatten.may_confirm(self.now(), plan).map_err(str::to_owned)
     }
@@ -75,6 +90,7 @@ impl Kernel {
     }
 
     pub(super) fn flatten_now(&mut self, plan: Time, by: &str) -> Result<(), String> {
+        self.may_sell()?;
         let now = self.now();
         let Some(flatten) = &mut self.state.stop.flatten else { return Err("no plan was asked for".to_owned()) };
         flatten.confirm(now, plan)?;
@@ -107,6 +123,9 @@ impl Kernel {
         let running = self.state.stop.flatten.clone().filter(|flatten| flatten.is_running());
         let Some(mut flatten) = running else { return };
         flatten.cut_off_overdue(now);
+        if self.is_containing() {
+            flatten.give_way();
+        }
         flatten.settle(now);
         for (asset, act) in flatten.next(now) {
             if matches!(act, Act::Sell { .. }) && !self.announce_sale(&flatten, &asset) {

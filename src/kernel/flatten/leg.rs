@@ -113,6 +113,10 @@ impl fmt::Display for Sale {
 }
 
 impl Leg {
+    pub(super) const fn is_offered(&self) -> bool {
+        matches!(self.state, LegState::Offered(_))
+    }
+
     /// In one line.
     #[must_use]
     pub fn told(&self, asset: &Asset, to: &Asset) -> String {
