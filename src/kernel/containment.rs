@@ -503,6 +503,11 @@ impl Containment {
         self.hooks.values().any(Hook::wants_beats)
     }
 
+    /// A way to stop it has only failed so far.
+    pub(super) fn bot_is_not_stopped(&self) -> bool {
+        self.hooks.values().any(|hook| hook.stopped.is_none() && hook.tries.failures > 0)
+    }
+
     /// A bot that was said to be stopped still speaks.
     pub fn bot_still_speaks(&self) -> bool {
         self.hooks.values().any(Hook::is_disproved)

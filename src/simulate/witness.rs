@@ -134,10 +134,12 @@ impl Witness {
         if notice.priority == Priority::Critical {
             self.critical.entry(incident).or_insert(at);
         }
-        if let Some(contained) = &notice.contained
-            && self.words.last().is_none_or(|(_, word)| *word != contained.word)
+        // What is said of the bot's process beside it is no word on the account.
+        let word = notice.contained.as_ref().and_then(|contained| contained.word.split("; the bot").next());
+        if let Some(word) = word
+            && self.words.last().is_none_or(|(_, before)| **before != *word)
         {
-            self.words.push((at, contained.word.clone()));
+            self.words.push((at, word.into()));
         }
         // What was told on the day before is none of this run.
         for line in notice.lines.iter().filter(|line| line.at + YESTERDAY > START) {

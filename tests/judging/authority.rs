@@ -214,7 +214,8 @@ fn a_request_expires_is_declined_and_is_one_of_a_few() {
     refused(say(&mut desk, BOB[0], decline(2), Totp::Absent), "only whoever asked may decline what stops a theft");
     assert_eq!(say(&mut desk, ALICE[1], decline(2), Totp::Absent), Answer::Done, "his own");
     refused(say(&mut desk, BOB[0], approve, Totp::Absent), "no such request");
-    requested(say(&mut desk, ALICE[0], Command::Resume, right(3)));
+    refused(say(&mut desk, ALICE[0], Command::Resume, right(3)), "nothing was frozen");
+    requested(say(&mut desk, ALICE[0], Command::Arm, right(3)));
     assert_eq!(say(&mut desk, BOB[0], decline(3), Totp::Absent), Answer::Done);
     assert!(told(&desk, "Request 3 was declined by bob (Telegram user 2)"));
 

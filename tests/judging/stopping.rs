@@ -192,7 +192,7 @@ fn a_freeze_is_taken_after_a_kill_whose_bot_was_never_stopped() {
     };
     assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
     stage.run_answering(10_000, &mut fails);
-    assert_eq!(stage.word(), "contained", "{:#?}", stage.desk.kernel.progress());
+    assert_eq!(stage.word(), "contained; the bot is not stopped", "{:#?}", stage.desk.kernel.progress());
     assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
     stage.run_answering(60_000, &mut fails);
     assert_eq!(stage.word(), "frozen", "{:#?}", stage.desk.kernel.progress());

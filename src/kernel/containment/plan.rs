@@ -79,9 +79,13 @@ impl Containment {
             Some((_, End::Drilled)) => "drill: the key is proved dead",
             Some((_, End::NotProved)) => "drill: not proved",
         };
-        let speaks = if self.bot_still_speaks() { "; the bot still speaks" } else { "" };
+        let bot = match self.ended {
+            _ if self.bot_still_speaks() => "; the bot still speaks",
+            Some((_, End::Contained | End::RevokedUnprobed)) if self.bot_is_not_stopped() => "; the bot is not stopped",
+            Some(_) | None => "",
+        };
         Progress {
-            word: format!("{word}{speaks}").into(),
+            word: format!("{word}{bot}").into(),
             aim: self.aim,
             incident: self.incident,
             asked_by: self.asked_by.clone(),
