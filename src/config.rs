@@ -271,7 +271,6 @@ impl Config {
         declared.exceptions = exceptions(raw.exceptions, &rules)?;
         let containment = raw.containment.map(ContainmentTable::checked).transpose()?.unwrap_or_default();
         declared.admin_beside_bot = containment.admin_beside_bot;
-        declared.places = Some(containment.places().into_iter().chain(raw.operators.places()).collect());
         declared.no_passwords = containment.mode != Mode::Watch && !raw.operators.has_passwords();
         let prefixes = account.id_prefixes.iter().map(|text| IdPrefix::new(text).map_err(|error| error.to_string()));
         Ok(Self {

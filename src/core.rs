@@ -88,6 +88,7 @@ enum Waiter {
     Intent(oneshot::Sender<IntentReply>),
     Access(oneshot::Sender<Answer>),
     Operator(oneshot::Sender<serde_json::Value>),
+    Pairing(oneshot::Sender<serde_json::Value>),
     Chat(ChatId),
     /// A command over the account: whoever gave it, the shared kernel hears what became of it. An operator is answered
     /// even if the disk takes nothing.
@@ -279,6 +280,11 @@ impl Core {
         match self.waiters.waiting.remove(&ticket) {
             Some(Waiter::Access(to)) => outgoing.push(Outgoing::Answer(to, answer)),
             Some(Waiter::Operator(to)) => outgoing.push(Outgoing::Tell(to, operators_answer(&answer))),
+            Some(Waiter::Pairing(to)) => {
+                let (told, work) = desk::pairing(&answer, self.clock.now());
+                outgoing.push(Outgoing::Tell(to, told));
+                queue.extend(work);
+            }
             Some(Waiter::Command(said, to)) => {
                 outgoing.extend(to.map(|to| Outgoing::Obey(to, operators_answer(&answer))));
                 let event = match answer {

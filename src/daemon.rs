@@ -266,7 +266,8 @@ async fn begin(
             core.snapshot().await?;
         }
         core.step_shared(SharedEvent::Started { config: config.shared() }).await?;
-        let declared = Declared { stopping: parts.stopping.clone(), ..config.declared.clone() };
+        let (stopping, places) = (parts.stopping.clone(), Some(parts.places.clone()));
+        let declared = Declared { stopping, places, ..config.declared.clone() };
         let (declared, rules) = (Box::new(declared), Box::new(config.rules.clone()));
         core.step_account(Event::Started { version: env!("CARGO_PKG_VERSION").into(), declared, rules }).await?;
         // After the start: what happened before it bounds the gap, and what it makes uncertain is sent again.

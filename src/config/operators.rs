@@ -40,7 +40,7 @@ impl PersonTable {
 
 impl OperatorsTable {
     /// Where the one-time passwords come from, by the names of the references.
-    pub(super) fn places(&self) -> Vec<(Box<str>, Box<str>)> {
+    pub fn places(&self) -> Vec<(Box<str>, Box<str>)> {
         let common = ("operators.totp".to_owned(), &self.totp);
         let own = self.persons.iter().map(|person| (format!("totp of {}", person.name), &person.totp));
         let place = |(name, totp): (String, &Option<Reference>)| Some((name.into(), totp.as_ref()?.to_string().into()));

@@ -15,6 +15,7 @@ use crate::kernel::incident::IncidentId;
 use crate::kernel::people::Way;
 use crate::kernel::report::Report;
 use crate::kernel::shared::{Said, SharedEvent, Show};
+use crate::kernel::time::Time;
 use crate::venue::binance::frame::{self, Frame};
 
 const PAIRING_VALID_FOR: Duration = Duration::from_secs(600);
@@ -50,11 +51,10 @@ impl Core {
                 let message = format!("account {} is not watched here", evidence.account);
                 refusal(&message, &format!("this daemon watches {account}"))
             }
-            // The first pairing is free: it takes the alerts from nobody.
-            OperatorCommand::Pair if self.shared.paired().is_some() && !self.kernel.may_pair(self.clock.now(), way) => {
-                json!({ "ok": true, "needs_approval": true })
+            OperatorCommand::Pair => {
+                let (ticket, is_first) = (self.ticket(Waiter::Pairing(reply)), self.shared.paired().is_none());
+                return Some(Work::Account(Event::Pair { ticket, way, is_first }));
             }
-            OperatorCommand::Pair => return self.pair(reply),
             OperatorCommand::Drill { kill } => return self.drill(by, kill, reply),
             OperatorCommand::DrillHops => match self.hops.told() {
                 Some(told) => json!({ "ok": true, "drill": told, "kill": self.kernel.drill_progress() }),
@@ -100,26 +100,6 @@ impl Core {
         None
     }
 
-    /// The code is made here, since the kernel knows no randomness; it sees the digest only.
-    fn pair(&self, reply: oneshot::Sender<serde_json::Value>) -> Option<Work> {
-        let mut bytes = [0_u8; 10];
-        let made = getrandom::fill(&mut bytes);
-        let (answer, work) = match made {
-            Ok(()) => {
-                let code = data_encoding::BASE32_NOPAD.encode(&bytes);
-                let expires = self.clock.now() + PAIRING_VALID_FOR;
-                let event = SharedEvent::PairingIssued { code_sha256: pairing_digest(&code), expires };
-                let minutes = PAIRING_VALID_FOR.as_secs() / 60;
-                (json!({ "ok": true, "code": code, "valid_minutes": minutes }), Some(Work::Shared(event)))
-            }
-            Err(error) => (refusal(&format!("no random code could be made: {error}"), "try again"), None),
-        };
-        if reply.send(answer).is_err() {
-            tracing::debug!("An operator left before the answer.");
-        }
-        work
-    }
-
     pub(super) fn show(&self, what: Show) -> String {
         match what {
             Show::Status => crate::words::status(&self.kernel.status()),
@@ -130,6 +110,27 @@ impl Core {
                 None => self.kernel.preview(Aim::Kill).map_or_else(|by_hand| by_hand, |plan| crate::words::plan(&plan)),
             },
         }
+    }
+}
+
+/// The code is made here, since the kernel knows no randomness; it sees the digest only.
+pub(super) fn pairing(answer: &Answer, now: Time) -> (serde_json::Value, Option<Work>) {
+    match answer {
+        Answer::Done => {}
+        Answer::Requested { .. } | Answer::Refused { .. } => {
+            return (json!({ "ok": true, "needs_approval": true }), None);
+        }
+    }
+    let mut bytes = [0_u8; 10];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => {
+            let code = data_encoding::BASE32_NOPAD.encode(&bytes);
+            let expires = now + PAIRING_VALID_FOR;
+            let event = SharedEvent::PairingIssued { code_sha256: pairing_digest(&code), expires };
+            let minutes = PAIRING_VALID_FOR.as_secs() / 60;
+            (json!({ "ok": true, "code": code, "valid_minutes": minutes }), Some(Work::Shared(event)))
+        }
+        Err(error) => (refusal(&format!("no random code could be made: {error}"), "try again"), None),
     }
 }
 

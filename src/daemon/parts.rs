@@ -1,5 +1,6 @@
 //! Everything that needs a secret or a certificate, built before anything is bound.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     /// In mode *watch* what could trade or revoke is not even loaded: it then only asks what the watch key may do.
     pub containment: Arc<ContainmentOutlet>,
     pub stopping: Option<Stopping>,
+    /// What of the configuration decides over an emergency, as a change of it is told.
+    pub places: BTreeMap<Box<str>, Box<str>>,
 }
 
 pub(super) struct TelegramParts {
@@ -87,7 +90,10 @@ impl Parts {
         let stopping = (stopping.mode != Mode::Watch).then_some(stopping);
         let client = containment::client(&tls, LastGood::system()).map_err(|error| setting(&error))?;
         let containment = Arc::new(ContainmentOutlet::new(&exchange.rest_url, client, acts));
+        let print_key = secret_bytes(&load(&config.tags.secret)?);
+        let places = config.containment.places(&print_key).into_iter().chain(config.operators.places()).collect();
         Ok(Self {
+            places,
             tags: Arc::new(tag_keys(config, &secrets)?),
             credential: Arc::new(credential),
             tls,

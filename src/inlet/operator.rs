@@ -88,8 +88,8 @@ pub enum OperatorCommand {
     },
 }
 
-/// A command with the place its answer goes to: any JSON object, `{"ok":false,"message"}` where it failed, with a `hint` where there is
-/// more to say.
+/// A command with the place its answer goes to: any JSON object, `{"ok":false,"message"}` where it failed, with a `hint`
+/// where there is more to say.
 #[derive(Debug)]
 pub struct OperatorRequest {
     pub command: OperatorCommand,

@@ -95,6 +95,12 @@ pub enum Event {
         command: Command,
         totp: Totp,
     },
+    /// Somebody wants a code that pairs a chat; an approval of that is used up by it. The first takes the alerts from nobody.
+    Pair {
+        ticket: Ticket,
+        way: Way,
+        is_first: bool,
+    },
     /// What became of an act, named by the effect that asked for it.
     Acted {
         effect: EffectId,

@@ -325,6 +325,44 @@ fn another_chat_is_paired_with_two_peoples_word() {
     assert!(Desk::open_with(may_stop).kernel.may_pair(desk.now, Way::Host { uid: 0 }), "one person's word elsewhere");
 }
 
+/// One approval moves the alerts once: its first code uses it up, on disk as well.
+#[test]
+fn an_approval_to_pair_is_one_code() {
+    let pair = |desk: &mut Desk, way, is_first| {
+        desk.event(Event::Pair { ticket: Ticket(9), way, is_first });
+        desk.answers.pop().expect("it is answered")
+    };
+    let takes = "takes another person's approval";
+    for (what, restarts, ways, codes) in [
+        ("the asker, once, on one of his ways", false, [ALICE[0], ALICE[1]], [true, false]),
+        ("nor again after a restart", true, [ALICE[1], ALICE[1]], [true, false]),
+        ("whoever else tries uses up nothing", false, [BOB[0], ALICE[0]], [false, true]),
+        ("nor does he after a restart", true, [MALLORY[0], ALICE[0]], [false, true]),
+    ] {
+        let mut desk = Desk::open_with(fund);
+        refused(pair(&mut desk, ALICE[0], false), takes);
+        assert_eq!(pair(&mut desk, BOB[0], true), Answer::Done, "the first pairing is free");
+        let approve = requested(say(&mut desk, ALICE[1], Command::Pair, right(1)));
+        assert_eq!(say(&mut desk, BOB[0], approve, right(1)), Answer::Done);
+        for (way, code) in ways.into_iter().zip(codes) {
+            match pair(&mut desk, way, false) {
+                Answer::Done => assert!(code, "{what}: {way:?}"),
+                answer => {
+                    assert!(!code, "{what}: {way:?}");
+                    refused(answer, takes);
+                }
+            }
+            if restarts {
+                desk.restart();
+            }
+        }
+        refused(pair(&mut desk, ALICE[0], false), takes);
+    }
+    let mut alone = Desk::open_with(may_stop);
+    let host = Way::Host { uid: 0 };
+    assert_eq!([pair(&mut alone, host, false), pair(&mut alone, host, false)], [Answer::Done, Answer::Done]);
+}
+
 /// One person's *not me* against the word of two: the account is frozen, which is one person's to say, and not killed.
 #[test]
 fn one_persons_not_me_kills_nothing_where_a_kill_takes_two() {

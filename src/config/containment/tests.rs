@@ -157,8 +157,13 @@ fn money_is_moved_where_it_is_asked_for_and_can_be() {
 
 #[test]
 fn what_is_told_of_a_change_names_places_and_holds_no_secret() {
-    let places = |text: &str| parse(text).unwrap().places().into_iter().collect::<std::collections::BTreeMap<_, _>>();
+    let keyed = |text: &str, key: &str| {
+        let places = parse(text).unwrap().places(&key.as_bytes().to_vec().into());
+        places.into_iter().collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let places = |text: &str| keyed(text, "this daemon's own secret");
     let told = places(ASK);
+    assert_eq!(told, places(ASK), "the same at each start");
     for (what, part) in [
         ("sub_account", "bot+1@example.com"),
         ("admin_key", "file:admin.key"),
@@ -175,6 +180,11 @@ fn what_is_told_of_a_change_names_places_and_holds_no_secret() {
     let moved = places(&ASK.replace("stop.example/it", "stop.example/hush"));
     let hook = "the way to stop the bot hook";
     assert!(moved[hook] != told[hook] && !moved[hook].contains("hush"), "{}", moved[hook]);
+    // Whoever guesses the rest cannot try his guess without the key.
+    let elsewhere = keyed(ASK, "another daemon's secret");
+    for (what, shown) in told.iter().filter(|(_, shown)| shown.contains("(print ")) {
+        assert_ne!(*shown, elsewhere[what], "{what}");
+    }
 }
 
 #[test]

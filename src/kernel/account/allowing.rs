@@ -83,7 +83,9 @@ impl Kernel {
         if contained || self.state.trust.undeclared.contains(key) {
             Ok(())
         } else {
-            Err("the exchange's list has not shown such a key: `countersign containment` and its incident show the print of each".to_owned())
+            Err("the exchange's list has not shown such a key: `countersign containment` and its incident show the print of \
+                 each"
+            .to_owned())
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Trust {
     /// When each person asked, within the last minute.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     asked: BTreeMap<Box<str>, Vec<Time>>,
-    /// Who may pair Telegram anew, and until when.
+    /// Who may pair Telegram anew, once, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     may_pair: Option<(Box<str>, Time)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -475,6 +475,19 @@ impl Kernel {
         let person = self.declared.people.person(way).map(|person| &person.name);
         let approved = self.state.trust.may_pair.as_ref().filter(|(_, until)| now < *until);
         !self.declared.people.two_people || approved.is_some_and(|(asker, _)| person == Some(asker))
+    }
+
+    /// One approval is one code: the chat that it pairs is the only one.
+    pub(super) fn pair(&mut self, ticket: Ticket, way: Way, is_first: bool) {
+        let answer = if is_first {
+            Answer::Done
+        } else if self.may_pair(self.now(), way) {
+            self.state.trust.may_pair = None;
+            Answer::Done
+        } else {
+            Answer::Refused { reason: "to move the alerts to another chat takes another person's approval".into() }
+        };
+        self.effects.push(Effect::Answer { ticket, answer });
     }
 
     pub(super) fn request_statuses(&self) -> Vec<RequestStatus> {

@@ -124,9 +124,7 @@ impl Stop {
             && self.master_sign.is_none()
             && self.flatten.is_none()
     }
-}
 
-impl Stop {
     /// A sign shortly before a theft, or after it, says that the thief may have more than a key.
     fn doubt_master(&self, now: Time, containment: &mut Containment) {
         if let Some((at, what)) = &self.master_sign

@@ -278,6 +278,7 @@ impl Kernel {
             Event::Command { ticket, by, way, why, incident, command, totp } => {
                 self.command(ticket, Ordered { by, way, why, incident, command, totp });
             }
+            Event::Pair { ticket, way, is_first } => self.pair(ticket, way, is_first),
             Event::Acted { effect, outcome } => self.acted(effect, &outcome),
             Event::Drill { ticket, by, report, tags, kill, raw: _ } => self.drill(ticket, &by, &report, tags, kill),
             Event::Credential { role, outcome } => self.credential(role, outcome),
