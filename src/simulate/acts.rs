@@ -11,7 +11,7 @@ use crate::kernel::event::{EffectId, Event};
 use crate::sim::exchange::{HttpReply, HttpRequest};
 use crate::sim::order::Uid;
 use crate::simulate::client::Client;
-use crate::simulate::emergency::Intrusion;
+use crate::simulate::emergency::{Intrusion, Leaves};
 use crate::simulate::process::Inside;
 use crate::simulate::world::World;
 use crate::venue::binance::Kept;
@@ -159,7 +159,10 @@ impl World {
             self.stop.hook_fails = self.stop.hook_fails.saturating_sub(u32::from(self.stop.hook_fails != u32::MAX));
             return Err(ActOutcome::Unknown { reason: "it still runs".into() });
         }
-        self.stop.bots_stopped = true;
+        self.witness.hook_worked.get_or_insert(self.now);
+        let leaves = self.script.emergency.as_ref().and_then(|emergency| emergency.hook).map(|hook| hook.leaves);
+        self.stop.bots_stopped = leaves != Some(Leaves::All);
+        self.stop.bots_ended = leaves == Some(Leaves::Nothing);
         Ok(ActOutcome::Done { proof: "inactive".into() })
     }
 

@@ -181,6 +181,9 @@ impl Job {
 
 impl World {
     pub fn bot(&mut self, bot: usize, turn: BotTurn) {
+        if self.stop.bots_ended && !matches!(turn, BotTurn::Arrives { .. }) {
+            return;
+        }
         match turn {
             BotTurn::Connect => self.connect_line(bot),
             BotTurn::Trade => self.trade(bot),

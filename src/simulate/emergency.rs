@@ -41,6 +41,28 @@ pub enum Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hook {
     pub fails: u32,
+    pub leaves: Leaves,
+}
+
+/// What it leaves of the bots once it says that it worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// Bots that trade no more, and beat on.
+    Paused,
+    Nothing,
+    /// It lies: they trade and beat as before.
+    All,
+}
+
+impl Hook {
+    fn of(seed: u64, fails: u32) -> Self {
+        let leaves = match Seeded::new(seed ^ 0x6C65_6176_6573).below(8) {
+            0..4 => Leaves::Paused,
+            4..7 => Leaves::Nothing,
+            _ => Leaves::All,
+        };
+        Self { fails, leaves }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +96,7 @@ impl Emergency {
             owner,
             acts_alone,
             freeze_unanswered: waits.then(|| Duration::from_secs(u64::from(5 + dice.below(20)))),
-            hook: (dice.below(2) == 0).then(|| Hook { fails: [0, 1, 3, u32::MAX][dice.below(4) as usize] }),
+            hook: (dice.below(2) == 0).then(|| Hook::of(seed, [0, 1, 3, u32::MAX][dice.below(4) as usize])),
             second_key: dice.below(2) == 0,
             intruder: (dice.below(3) == 0).then_some(intrusion),
             deletes_strangers: dice.below(4) != 0,

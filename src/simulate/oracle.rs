@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::kernel::time::Time;
+use crate::simulate::emergency::Leaves;
 use crate::simulate::ledger::{Change, Changed, Entry, Key, Ledger};
 use crate::simulate::script::{CALM, Mishap, START, Script};
 use crate::simulate::told::{Says, covers};
@@ -230,6 +231,9 @@ impl<'a> Oracle<'a> {
             Says::UnseenCancel { symbol, target } => self.explain_unseen_cancel(symbol, target, by),
             Says::UnseenOrder { .. } | Says::ClearedRequest | Says::Remark => Ok(()),
             Says::CopiesDiffer => Err("no two copies ever differ".to_owned()),
+            Says::BotSilent if self.hook_left(Leaves::Nothing).is_some_and(|at| at <= by) => Ok(()),
+            Says::NotStopped if self.hook_left(Leaves::All).is_some_and(|at| at <= by) => Ok(()),
+            Says::NotStopped => Err("no bot speaks that was stopped".to_owned()),
             Says::BotSilent => Err("no bot was ever silent for so long".to_owned()),
             Says::Else => Err("nobody knows what this says".to_owned()),
         }
@@ -258,7 +262,7 @@ impl<'a> Oracle<'a> {
         let changes = || entry.changes.iter().filter(|change| change.what == what && change.at <= by);
         let late = |change: &Change| match &change.id {
             Some(id) if self.witness.sent.contains(&**id) => self.word_was_late(id, change.at),
-            Some(_) | None => !self.request_was_heard(key, entry, change.at) && self.words_get_lost(),
+            Some(_) | None => !self.request_was_heard(key, entry, change.at) && self.words_get_lost(change.at),
         };
         if entry.by_thief || changes().any(|change| change.by_thief || late(change)) {
             return Ok(());
@@ -278,15 +282,23 @@ impl<'a> Oracle<'a> {
     fn word_was_late(&self, id: &str, at: Time) -> bool {
         match self.witness.heard.get(id).and_then(|heard| heard.first()) {
             Some((heard, _)) => *heard > at + IN_TIME,
-            None => self.witness.sent.contains(id) && self.words_get_lost(),
+            None => self.witness.sent.contains(id) && self.words_get_lost(at),
         }
     }
 
-    fn words_get_lost(&self) -> bool {
+    /// When the way to stop the bots said that it had, if it leaves this of them.
+    pub fn hook_left(&self, leaves: Leaves) -> Option<Time> {
+        let hook = self.script.emergency.as_ref()?.hook?;
+        self.witness.hook_worked.filter(|_| hook.leaves == leaves)
+    }
+
+    /// About a request of that time.
+    fn words_get_lost(&self, at: Time) -> bool {
         let lost = |(_, mishap): &(Time, Mishap)| {
             matches!(mishap, Mishap::Killed { .. } | Mishap::Stopped { .. } | Mishap::LineBreaks { .. })
         };
-        self.witness.mishaps.iter().any(lost)
+        let unsaid = self.hook_left(Leaves::Nothing).is_some_and(|ended| ended <= at + IN_TIME);
+        unsaid || self.witness.mishaps.iter().any(lost)
     }
 
     fn explain_unseen_cancel(&self, symbol: &str, target: &str, by: Time) -> Result<(), String> {

@@ -56,6 +56,8 @@ pub struct StopState {
     pub decided: bool,
     /// The declared way to stop the bots has worked.
     pub bots_stopped: bool,
+    /// Their processes are no more: what is on the wires arrives.
+    pub bots_ended: bool,
     /// The hook fails so many times more.
     pub hook_fails: u32,
     intruded: bool,

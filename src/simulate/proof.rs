@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::kernel::time::Time;
-use crate::simulate::emergency::{Emergency, Owner};
+use crate::simulate::emergency::{Emergency, Leaves, Owner};
 use crate::simulate::ledger::{Changed, Entry, KeyChange, KeyChanged};
 use crate::simulate::oracle::{Judgement, LEAVING, Oracle, PENDING_CAP, TROUBLED};
 use crate::simulate::owner::Word;
@@ -15,6 +15,8 @@ use crate::simulate::witness::{Asked, Reply, Step};
 /// An end is proved by then after the last that stood in its way: acts, two clean reads of the book with quiet between, and
 /// what is still waited for.
 const ENDED_WITHIN: Duration = Duration::from_secs(40);
+/// A bot that lives is heard by then after its stop: its last words, and some beats.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
 /// The exchange's ledger knows milliseconds.
 const MOMENT: Duration = Duration::from_millis(1);
 /// What a thief could hold, and what is kept while it is needed.
@@ -32,7 +34,7 @@ impl Oracle<'_> {
         let problems = judgement.problems.len();
         for (at, word) in &self.witness.words {
             let proved = match &**word {
-                "contained" => self.proves_contained(*at),
+                word if is_contained(word) => self.proves_contained(*at),
                 "frozen" => self.proves_frozen(*at),
                 "released" => self.proves_released(*at),
                 _ => Ok(()),
@@ -41,11 +43,29 @@ impl Oracle<'_> {
                 judgement.problems.push(format!("said to be {word} at {at} UTC: {why}"));
             }
         }
-        let said = self.witness.words.iter().any(|(_, word)| &**word == "contained");
+        let said = self.witness.words.iter().any(|(_, word)| is_contained(word));
         judgement.contained = u64::from(said && judgement.problems.len() == problems);
         judgement.problems.extend(self.never_ended());
         judgement.problems.extend(self.not_taken_back());
         judgement.problems.extend(self.not_frozen_alone());
+        judgement.problems.extend(self.not_heard());
+    }
+
+    /// Bots that trade and beat on are soon heard, whatever the way to stop them says.
+    fn not_heard(&self) -> Option<String> {
+        let since = self.hook_left(Leaves::All)?;
+        if since + HEARD_WITHIN > self.script.ends || self.is_hindered(since) || self.is_off_the_line(since) {
+            return None;
+        }
+        let told = self.witness.lines.iter().any(|told| told.text.starts_with("NOT STOPPED"));
+        (!told).then(|| format!("said to be stopped at {since} UTC, and no bot that spoke on was heard"))
+    }
+
+    fn is_off_the_line(&self, since: Time) -> bool {
+        let hits = |mishap: &Mishap| {
+            matches!(mishap, Mishap::LineBreaks { .. } | Mishap::DiskStalls { .. } | Mishap::ClockJumps { .. })
+        };
+        self.witness.mishaps.iter().any(|(at, mishap)| *at + TROUBLED >= since && hits(mishap))
     }
 
     /// The owner's word to kill, or the theft that lets it kill alone.
@@ -251,9 +271,9 @@ impl Oracle<'_> {
     /// Who trades after the word makes it untrue, and it is taken back.
     fn not_taken_back(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        for (place, (at, word)) in self.witness.words.iter().enumerate().filter(|(_, (_, word))| &**word == "contained")
-        {
-            let until = self.witness.words.get(place + 1).map_or(self.script.ends, |(at, _)| *at);
+        for (place, (at, word)) in self.witness.words.iter().enumerate().filter(|(_, (_, word))| is_contained(word)) {
+            let mut later = self.witness.words[place..].iter();
+            let until = later.find(|(_, word)| !is_contained(word)).map_or(self.script.ends, |(at, _)| *at);
             for (key, entry) in self.ledger.orders.iter().filter(|(_, entry)| entry.by_thief) {
                 let by = entry.placed_at + PENDING_CAP + self.frames_within() + LEAVING;
                 let excused = self.is_unseen(entry.placed_at) || self.is_troubled(entry.placed_at, by);
@@ -276,6 +296,10 @@ impl Oracle<'_> {
         (by <= self.script.ends && !BOTS_KEYS.iter().all(blocked))
             .then(|| format!("nobody answered since {told} UTC, and the keys were not frozen"))
     }
+}
+
+fn is_contained(word: &str) -> bool {
+    matches!(word, "contained" | "contained; the bot still speaks")
 }
 
 fn is_of_one_kind(one: &Step, other: &Step) -> bool {

@@ -12,7 +12,7 @@ use crate::sim::seed::Seeded;
 use crate::simulate::acts::Means;
 use crate::simulate::bot::Bot;
 use crate::simulate::client::Client;
-use crate::simulate::emergency::Emergency;
+use crate::simulate::emergency::{Emergency, Leaves};
 use crate::simulate::script::{START, Script};
 use crate::tag::TagKeys;
 use crate::tag::layout::KeyId;
@@ -133,8 +133,7 @@ fn stopping(account: &AccountSpec, emergency: &Emergency) -> Stopping {
         means: ByMeans::SubAccount,
         keys: account.keys.iter().map(key).collect(),
         hooks: emergency.hook.iter().map(|_| HOOK.into()).collect(),
-        // These bots trade no more, and beat on.
-        pausing: emergency.hook.iter().map(|_| HOOK.into()).collect(),
+        pausing: emergency.hook.iter().filter(|hook| hook.leaves == Leaves::Paused).map(|_| HOOK.into()).collect(),
         quiet: Duration::from_secs(5),
         freeze_unanswered: emergency.freeze_unanswered,
         transfer_to_master: false,

@@ -29,6 +29,8 @@ pub enum Says {
     Unreadable,
     BooksDiffer,
     BotSilent,
+    /// A bot speaks that is said to be stopped.
+    NotStopped,
     Unjournalled,
     DiskStalled,
     ClockJumped,
@@ -113,6 +115,7 @@ fn sentence(text: &str) -> Says {
         _ if has("the frame is kept whole") => Says::Unreadable,
         _ if has("the exchange says") || has("the exchange does not know it") => Says::BooksDiffer,
         _ if has("was last heard at") => Says::BotSilent,
+        _ if has("NOT STOPPED") => Says::NotStopped,
         _ if has("left before its cause was on disk") => Says::Unjournalled,
         _ if has("nothing has reached the disk for") => Says::DiskStalled,
         _ if has("the wall clock jumped") => Says::ClockJumped,
@@ -129,7 +132,8 @@ fn sentence(text: &str) -> Says {
             || has("the exchange shows it after all")
             || has("the bot says that it did not happen")
             || has("has announced its first intent")
-            || has("speaks again") =>
+            || has("speaks again")
+            || has("speaks no more") =>
         {
             Says::Remark
         }

@@ -47,6 +47,8 @@ pub struct Witness {
     pub words: Vec<(Time, Box<str>)>,
     /// Every act that was asked for, in its order.
     pub asked: Vec<Asked>,
+    /// When the way to stop the bots first said that it had.
+    pub hook_worked: Option<Time>,
     /// When acts were asked for that nobody answers.
     pub unanswered: Vec<Time>,
     /// What the intake said no to, in its own words.
