@@ -8,7 +8,8 @@ use crate::support::bot_api::{BotApi, Sent};
 use crate::support::journal;
 use crate::support::stage::Stage;
 use crate::{
-    BOT, bot_of, bot_process, bot_with_an_order, check_contained, check_ledger, refused_with, still, until_strangers,
+    BOT, bot_of, bot_process, bot_with_an_order, check_contained, check_ledger, is_contained, refused_with, still,
+    until_strangers,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,7 +41,7 @@ async fn in_mode_act_a_theft_is_ended_by_countersign_itself() {
     stage.until_proved().await;
     let trading = bot_of(&stage, Some(&process)).await;
     let stolen = stage.rest_foreign(2).await;
-    let progress = stage.until_contained("contained", WITHIN, |progress| progress["word"] == "contained").await;
+    let progress = stage.until_contained("contained", WITHIN, is_contained).await;
     check_contained(&progress);
     assert_eq!(progress["asked_by"], "countersign, by itself");
     check_ledger(&stage, trading.order, &stolen).await;
