@@ -34,7 +34,7 @@ impl Oracle<'_> {
         let problems = judgement.problems.len();
         for (at, word) in &self.witness.words {
             let proved = match &**word {
-                word if is_contained(word) => self.proves_contained(*at),
+                "contained" => self.proves_contained(*at),
                 "frozen" => self.proves_frozen(*at),
                 "released" => self.proves_released(*at),
                 _ => Ok(()),
@@ -43,7 +43,7 @@ impl Oracle<'_> {
                 judgement.problems.push(format!("said to be {word} at {at} UTC: {why}"));
             }
         }
-        let said = self.witness.words.iter().any(|(_, word)| is_contained(word));
+        let said = self.witness.words.iter().any(|(_, word)| &**word == "contained");
         judgement.contained = u64::from(said && judgement.problems.len() == problems);
         judgement.problems.extend(self.never_ended());
         judgement.problems.extend(self.not_taken_back());
@@ -271,9 +271,10 @@ impl Oracle<'_> {
     /// Who trades after the word makes it untrue, and it is taken back.
     fn not_taken_back(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        for (place, (at, word)) in self.witness.words.iter().enumerate().filter(|(_, (_, word))| is_contained(word)) {
+        for (place, (at, word)) in self.witness.words.iter().enumerate().filter(|(_, (_, word))| &**word == "contained")
+        {
             let mut later = self.witness.words[place..].iter();
-            let until = later.find(|(_, word)| !is_contained(word)).map_or(self.script.ends, |(at, _)| *at);
+            let until = later.find(|(_, word)| &**word != "contained").map_or(self.script.ends, |(at, _)| *at);
             for (key, entry) in self.ledger.orders.iter().filter(|(_, entry)| entry.by_thief) {
                 let by = entry.placed_at + PENDING_CAP + self.frames_within() + LEAVING;
                 let excused = self.is_unseen(entry.placed_at) || self.is_troubled(entry.placed_at, by);
@@ -296,10 +297,6 @@ impl Oracle<'_> {
         (by <= self.script.ends && !BOTS_KEYS.iter().all(blocked))
             .then(|| format!("nobody answered since {told} UTC, and the keys were not frozen"))
     }
-}
-
-fn is_contained(word: &str) -> bool {
-    matches!(word, "contained" | "contained; the bot still speaks")
 }
 
 fn is_of_one_kind(one: &Step, other: &Step) -> bool {
