@@ -18,7 +18,8 @@ const GAPS_MAX: usize = 64;
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 /// Frames differ by as much on their way anyway.
 const LATE_LEAST: Duration = Duration::from_millis(500);
-/// What the last report said of the stream's lateness counts for so long.
+/// What a late report says of the stream counts for so long: a connection that is new is punctual before it is known that
+/// the old one broke.
 const LATE_FOR: Duration = Duration::from_secs(60);
 /// Connections remembered. They live for a day, or for as short as a backoff: far longer than a break goes unnoticed.
 const HEARD_MAX: usize = 64;
@@ -55,8 +56,9 @@ pub struct Coverage {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Lateness {
     least_micros: i64,
-    last_micros: i64,
-    at: Time,
+    /// The most of the last while, and when that was.
+    most_micros: i64,
+    most_at: Time,
 }
 
 /// What the loss of a connection shows.
@@ -163,15 +165,17 @@ impl Coverage {
 
     /// A report of `event_at` has come, on the first of the connections that brought it.
     pub fn note_lateness(&mut self, now: Time, event_at: Time) {
-        let last_micros = now.micros().saturating_sub(event_at.micros());
-        let least_micros = self.lateness.map_or(last_micros, |known| known.least_micros.min(last_micros));
-        self.lateness = Some(Lateness { least_micros, last_micros, at: now });
+        let late = now.micros().saturating_sub(event_at.micros());
+        let least_micros = self.lateness.map_or(late, |known| known.least_micros.min(late));
+        let most = self.lateness.filter(|known| known.most_micros > late && now.since(known.most_at) <= LATE_FOR);
+        let (most_micros, most_at) = most.map_or((late, now), |known| (known.most_micros, known.most_at));
+        self.lateness = Some(Lateness { least_micros, most_micros, most_at });
     }
 
-    /// By how much the stream was late at that time, as far as a report of shortly before tells.
+    /// By how much the stream was late around that time, as far as reports tell.
     pub fn behind(&self, at: Time) -> Duration {
-        let known = self.lateness.filter(|known| at.since(known.at) <= LATE_FOR);
-        let late = known.map_or(0, |known| known.last_micros.saturating_sub(known.least_micros));
+        let known = self.lateness.filter(|known| at.since(known.most_at) <= LATE_FOR);
+        let late = known.map_or(0, |known| known.most_micros.saturating_sub(known.least_micros));
         let late = Duration::from_micros(u64::try_from(late).unwrap_or(0)).min(NOTICED_WITHIN);
         if late < LATE_LEAST { Duration::ZERO } else { late }
     }

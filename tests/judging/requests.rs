@@ -271,8 +271,11 @@ fn what_was_amended_unseen_is_followed_by_its_number() {
     desk.show_on(2, shown.with(|order| order.quantity = dec("0.004")).replaced("0.004", "thief"));
     desk.pass();
     assert!(desk.sum_up().contains("amendment 2: foreign"), "{}", desk.sum_up());
+}
 
-    // Its tag is over the quantity that was placed, so it does not verify by now.
+/// Its tag is over the quantity that was placed, so it does not verify by now.
+#[test]
+fn a_tagged_order_that_was_amended_unseen_waits_for_the_bots_word() {
     let tagged = |amended: bool| {
         let mut desk = Desk::open();
         let order = desk.order(2, "tagged").with(|order| order.tag = TagCheck::Forged);
@@ -296,8 +299,11 @@ fn what_was_amended_unseen_is_followed_by_its_number() {
     check(&tagged(true), "order 2: matched B\n amendment 2: matched\n blind ended");
     let told = tagged(false).sum_up();
     assert!(told.contains("order 2: forged"), "{told}");
+}
 
-    // Its end comes first, then the bot's word on all of it.
+/// Its end comes first, then the bot's word on all of it.
+#[test]
+fn what_was_amended_unseen_and_has_ended_is_known_by_its_number() {
     let mut desk = Desk::open();
     let order = desk.order(2, "a");
     desk.say(order.place());

@@ -248,15 +248,22 @@ fn what_a_late_stream_had_not_brought_belongs_to_the_gap() {
         desk.say(desk.order(2, "last").place());
         last.event_at = desk.now - Duration::from_millis(late_ms);
         desk.show((last, tags));
-        desk.lost(1);
+        // The new connection brings something in time before it is known that the old one broke.
+        let broke = desk.now;
+        desk.wait_ms(1);
         desk.live(2);
-        desk.answer(ReadOutcome::OpenOrders(vec![desk.order(2, "last").read(OrderStatus::New)]));
+        let new = desk.order(4, "new");
+        desk.say(new.place());
+        desk.show_on(2, new.placed());
+        desk.feed(1, FeedChange::Lost { reason: "reset".into(), heard_until: Some(broke) });
+        let open = [desk.order(2, "last"), new].map(|order| order.read(OrderStatus::New));
+        desk.answer(ReadOutcome::OpenOrders(open.into()));
         desk.answer(ReadOutcome::Balances(Vec::new()));
-        desk.wait_ms(7_499);
+        desk.wait_ms(7_498);
         assert!(desk.reads.is_empty(), "{:?}", desk.reads);
         desk.wait_ms(1);
         desk.answer(lost.found(OrderStatus::Filled));
-        check(&desk, &format!("order 2: matched B\n order 3: matched B\n {told}"));
+        check(&desk, &format!("order 2: matched B\n order 3: matched B\n order 4: matched B\n {told}"));
     }
 }
 

@@ -203,6 +203,15 @@ fn a_freeze_is_taken_after_a_kill_whose_bot_was_never_stopped() {
     assert!(progress.lines.iter().any(|line| line.text.contains("stopped by unit")), "{progress:#?}");
 }
 
+fn stopped_by(way: &str, pausing: bool) -> Stage {
+    Stage::with(|declared| {
+        may_stop(declared);
+        let stopping = declared.stopping.as_mut().unwrap();
+        stopping.hooks = vec![way.into()];
+        stopping.pausing = stopping.hooks.iter().filter(|_| pausing).cloned().collect();
+    })
+}
+
 fn check_it_is_told_that_the_bot_still_speaks(stage: &Stage) {
     assert_eq!(stage.word(), "contained; the bot still speaks");
     assert!(stage.desk.kernel.status().stopping.contains("the bot still speaks"));
@@ -237,12 +246,7 @@ fn a_bot_that_still_speaks_was_not_stopped() {
         ("freqtrade", true, Some(&repeat as Speech<'_>), false),
         ("command", false, None, false),
     ] {
-        let mut stage = Stage::with(|declared| {
-            may_stop(declared);
-            let stopping = declared.stopping.as_mut().unwrap();
-            stopping.hooks = vec![way.into()];
-            stopping.pausing = stopping.hooks.iter().filter(|_| pausing).cloned().collect();
-        });
+        let mut stage = stopped_by(way, pausing);
         let stopped =
             |act: &Act| matches!(act, Act::StopBot { .. }).then(|| ActOutcome::Done { proof: "status 0".into() });
         assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
@@ -281,7 +285,6 @@ fn a_bot_that_still_speaks_was_not_stopped() {
     }
 }
 
-/// A freeze without a theft is over with its release; a theft is none the less one.
 /// What cannot be given back is said before a one-time password is used up for it.
 #[test]
 fn a_release_of_nothing_uses_up_no_password() {
@@ -300,6 +303,7 @@ fn a_release_of_nothing_uses_up_no_password() {
     assert_eq!(stage.command(Command::Resume, Totp::Right { step: 8 }), Answer::Done);
 }
 
+/// A freeze without a theft is over with its release; a theft is none the less one.
 #[test]
 fn a_release_ends_what_was_frozen_without_a_theft() {
     let mut stage = Stage { desk: Desk::open_with(may_stop), venue: Venue::with(Vec::new()) };
