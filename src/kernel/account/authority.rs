@@ -189,7 +189,8 @@ impl Kernel {
         if let Command::Disarm { for_s } = ordered.command {
             self.may_disarm(for_s)?;
         }
-        if ordered.command == Command::Resume {
+        // A wrong password is told whatever is frozen; a right one is not used up for nothing.
+        if ordered.command == Command::Resume && matches!(ordered.totp, Totp::Right { .. }) {
             self.may_release()?;
         }
         if ordered.command.needs_totp() {
