@@ -264,7 +264,11 @@ impl Windows {
     }
 
     /// The one that is not ended yet: it is always the newest.
-    pub fn running(&mut self) -> Option<&mut Window> {
+    pub fn running(&self) -> Option<&Window> {
+        self.0.last().filter(|window| !window.ended)
+    }
+
+    pub fn running_mut(&mut self) -> Option<&mut Window> {
         self.0.last_mut().filter(|window| !window.ended)
     }
 

@@ -14,6 +14,7 @@ mod packs;
 mod exceptions;
 mod claims;
 mod stopping;
+mod trust;
 mod still_speaks;
 mod authority;
 mod money;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow};
-use countersign::kernel::command::{Command, Totp};
+use countersign::kernel::command::{Allowable, Command, Totp};
 use countersign::kernel::containment::Aim;
 use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};
 use countersign::kernel::order::Account;
@@ -158,6 +158,10 @@ fn a_key_that_is_declared_during_a_kill_is_no_strangers() {
     keys.push(DeclaredKey { name: "new bot".into(), print: new.clone(), role: KeyRole::Bot });
     stage.desk.restart();
     stage.desk.live(2);
+    // What is allowed changes meanwhile, and takes nothing back.
+    let what = Allowable::Network("203.0.113.0/24".parse().unwrap());
+    let allowed = stage.command(Command::Allow { what, for_s: None }, Totp::Right { step: 7 });
+    assert_eq!(allowed, Answer::Done);
     stage.run_answering(30_000, &mut with_new);
     assert!(stage.word().starts_with("contained"), "{:#?}", stage.desk.kernel.progress());
 }

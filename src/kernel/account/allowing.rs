@@ -132,12 +132,18 @@ impl Kernel {
         self.state.trust.allowed.iter().filter_map(key).collect()
     }
 
+    /// What no stranger made: allowed, or declared, be it after a kill began that did not know it.
+    pub(super) fn owners_keys(&self) -> BTreeSet<KeyPrint> {
+        let declared = self.declared.stopping.iter().flat_map(|stopping| &stopping.keys);
+        self.allowed_keys().into_iter().chain(declared.map(|key| key.print.clone())).collect()
+    }
+
     /// One timer for each that stands, however often it was told anew.
     fn allowances_changed(&mut self) {
         self.state.timers.retain(|(_, timer)| *timer != Timer::AllowanceEnds);
         let ends = self.state.trust.allowed.iter().map(|known| (known.until, Timer::AllowanceEnds));
         self.state.timers.extend(ends);
-        let (now, keys) = (self.now(), self.allowed_keys());
+        let (now, keys) = (self.now(), self.owners_keys());
         if let Some(containment) = self.state.stop.containment_mut() {
             containment.allow(now, keys);
         }

@@ -51,7 +51,7 @@ pub struct ClaimStatus {
 
 impl Kernel {
     /// What would keep the window from being opened, whatever its password.
-    pub(super) fn may_open_claim(&mut self, claim: &Claim, reason: &str) -> Result<(), String> {
+    pub(super) fn may_open_claim(&self, claim: &Claim, reason: &str) -> Result<(), String> {
         claim.check()?;
         check_reason(reason)?;
         claim.check_assets(|symbol| self.quote_of(symbol))?;
@@ -124,7 +124,7 @@ impl Kernel {
             first_seen: order.first_seen,
         };
         let now = self.state.now.at;
-        let taken = self.state.claims.running().and_then(|window| window.take(now, &asked));
+        let taken = self.state.claims.running_mut().and_then(|window| window.take(now, &asked));
         let Some(order) = self.state.blotter.orders.get_mut(key).filter(|_| taken.is_some()) else { return false };
         order.claimed = taken;
         true
@@ -180,7 +180,7 @@ impl Kernel {
 
     pub(super) fn end_claim(&mut self, why: &str) -> Result<(), String> {
         let now = self.now();
-        let Some(window) = self.state.claims.running() else { return Err("no claim window is open".to_owned()) };
+        let Some(window) = self.state.claims.running_mut() else { return Err("no claim window is open".to_owned()) };
         window.ended = true;
         let line = format!("{why}: the window is over, with {}", window.used_told());
         self.state.timers.retain(|(_, timer)| *timer != Timer::ClaimEnds);

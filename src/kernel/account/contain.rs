@@ -1,6 +1,6 @@
 //! Between the account and its containment: commands in, acts out, how the open orders stand, and what the card says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,9 +9,8 @@ use crate::kernel::account::alone::Alone;
 use crate::kernel::account::authority::Codes;
 use crate::kernel::account::rehearsal::Rehearsal;
 use crate::kernel::account::{Kernel, Timer};
-use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRow, ProbeAnswer};
+use crate::kernel::act::{Act, ActOutcome, KeyPrint, ProbeAnswer};
 use crate::kernel::blotter::OrderKey;
-use crate::kernel::card::quoted;
 use crate::kernel::containment::{Aim, Asked, Containment, End, Progress, Standing};
 use crate::kernel::event::{Effect, EffectId};
 use crate::kernel::flatten::Flatten;
@@ -19,33 +18,16 @@ use crate::kernel::incident::{Contained, IncidentId, IncidentState, Priority};
 use crate::kernel::order::Bot;
 use crate::kernel::pairs;
 use crate::kernel::rule::Cause;
-use crate::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
+use crate::kernel::stopping::{Means, Mode, Stopping};
 use crate::kernel::time::Time;
 use crate::kernel::verdict::Verdict;
 
-/// A key that was seen alive from here lets the probes of a later kill count.
-const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// What a containment wants at once, and cannot have at once, it gets no sooner: an event is a row.
 pub(super) const POLL_GAP: Duration = Duration::from_millis(100);
 /// A sign of somebody else at the master's login this long before a kill, or later, keeps the money from the master.
 const SIGN_COUNTS_FOR: Duration = Duration::from_secs(86_400);
 /// Shown on the card; all of them stand in `countersign containment`.
 pub(super) const LINES_ON_CARD: usize = 12;
-
-const NOT_LISTED: &[&str] = &[
-    "Compare sub_account, the cancel key and every [[containment.key]] with the exchange's page: a kill would not reach them.",
-];
-
-const UNDECLARED: &[&str] = &[
-    "Yours? Declare it as [[containment.key]] and start countersign again, or `countersign allow ACCOUNT PRINT WHY`.",
-    "Not yours? Somebody has the master's login: `countersign freeze` or `kill` freezes it, `kill --key PRINT` deletes it.",
-];
-
-/// Keys of the list that nobody declared, remembered so that they can be allowed; the venue has fewer.
-const UNDECLARED_MAX: usize = 100;
-
-/// The scope of the incident that says that the list is refused.
-const UNLISTED: &str = "unlisted";
 
 /// The scope of the incident that says that a bot was not stopped.
 const STILL_SPEAKS: &str = "still speaks";
@@ -86,13 +68,13 @@ pub struct Stop {
     pub(super) alive: BTreeMap<KeyPrint, Time>,
     /// Looks at living keys under way.
     #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
-    looks: BTreeMap<EffectId, KeyPrint>,
+    pub(super) looks: BTreeMap<EffectId, KeyPrint>,
     /// Of whoever is no declared person.
     #[serde(flatten)]
     pub(super) codes: Codes,
     /// The list that shows whether the declared keys are there, while nothing is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    list_look: Option<EffectId>,
+    pub(super) list_look: Option<EffectId>,
     #[serde(default)]
     pub(super) alone: Alone,
     #[serde(default, skip_serializing_if = "Rehearsal::is_unused")]
@@ -221,7 +203,7 @@ impl Kernel {
             }
             (_, Aim::Freeze | Aim::Kill | Aim::Drill) => {
                 let mut containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
-                containment.allow(now, self.allowed_keys());
+                containment.allow(now, self.owners_keys());
                 self.state.stop.doubt_master(now, &mut containment);
                 if let Some(before) = self.state.stop.containment.take() {
                     containment.inherit(*before);
@@ -298,113 +280,20 @@ impl Kernel {
             let line = "other keys are declared now, and the way to stop the bot is tried no more".to_owned();
             self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
         }
-        // A key that was declared meanwhile is its owner's, although this kill did not know it.
-        let declared = self.declared.stopping.iter().flat_map(|stopping| &stopping.keys).map(|key| key.print.clone());
-        let known: BTreeSet<KeyPrint> = self.allowed_keys().into_iter().chain(declared).collect();
+        let keys = self.owners_keys();
         if let Some(containment) = &mut self.state.stop.containment {
             containment.handle_restart(now);
-            containment.allow(now, known);
+            containment.allow(now, keys);
         }
         self.restart_rehearsal();
         self.wait_for_answers_again();
         self.look_at_keys();
     }
 
-    /// Whether the declared keys answer from here while nothing is wrong.
-    pub(super) fn look_at_keys(&mut self) {
-        self.state.timers.retain(|(_, timer)| *timer != Timer::LookAtKeys);
-        let Ok(stopping) = self.may_stop() else { return };
-        let drilled = &self.state.stop.rehearsal;
-        let is_looked_at = |key: &&DeclaredKey| match key.role {
-            KeyRole::Bot => true,
-            KeyRole::Drill => !drilled.is_spent(&key.print),
-            KeyRole::Watch | KeyRole::Cancel => false,
-        };
-        let bots = stopping.keys.iter().filter(is_looked_at);
-        let prints: Vec<KeyPrint> = bots.map(|key| key.print.clone()).collect();
-        let lists = stopping.means == Means::SubAccount;
-        for key in prints {
-            let effect = self.act(Act::Probe { key: key.clone() });
-            self.state.stop.looks.insert(effect, key);
-        }
-        self.state.stop.list_look = lists.then(|| self.act(Act::ListKeys));
-        self.set_timer(LOOK_EVERY, Timer::LookAtKeys);
-    }
-
     pub(super) fn act(&mut self, act: Act) -> EffectId {
         let index = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
         self.effects.push(Effect::Act(act));
         EffectId { cause: self.state.now.seq, index }
-    }
-
-    /// A kill that aims at the wrong account, or at a key that is not there, is to be known before it is needed.
-    fn compare_keys(&mut self, rows: &[KeyRow]) {
-        // After a kill the bot's key is missing on purpose, until another one is declared.
-        if self.state.stop.containment.as_ref().is_some_and(|known| known.aim == Aim::Kill) {
-            return;
-        }
-        let Some(stopping) = &self.declared.stopping else { return };
-        let rehearsal = &mut self.state.stop.rehearsal;
-        rehearsal.note_list(rows);
-        let is_shown =
-            |key: &&DeclaredKey| rehearsal.is_spent(&key.print) || rows.iter().any(|row| row.key == key.print);
-        let missing: Vec<&str> = stopping.keys.iter().filter(|key| !is_shown(key)).map(|key| &*key.name).collect();
-        let allowed = self.allowed_keys();
-        let is_declared =
-            |row: &&KeyRow| stopping.keys.iter().any(|key| key.print == row.key) || allowed.contains(&row.key);
-        let strangers = rows.iter().filter(|row| !is_declared(row)).take(UNDECLARED_MAX).map(|row| row.key.clone());
-        let undeclared = strangers.collect();
-        let more: Vec<String> = rows
-            .iter()
-            .filter(|row| !is_declared(row))
-            .take(5)
-            .map(|row| format!("{:.40?} ({})", row.name, row.key))
-            .collect();
-        let now = self.now();
-        self.state.trust.undeclared = undeclared;
-        if missing.is_empty() && more.is_empty() {
-            let line = "the exchange's list shows the declared keys, and no other".to_owned();
-            return self.state.book.end(now, Cause::Credential, "list", line);
-        }
-        let line = match (missing.is_empty(), more.is_empty()) {
-            (false, _) => format!("the sub-account's list does not show: {}", missing.join(", ")),
-            (true, _) => format!("the sub-account's list shows keys that nobody declared: {}", more.join(", ")),
-        };
-        let (priority, advice) =
-            if missing.is_empty() { (Priority::Warning, UNDECLARED) } else { (Priority::Critical, NOT_LISTED) };
-        if !more.is_empty() {
-            self.signs_of_master(now, "the sub-account's list showed a key that nobody declared");
-        }
-        let headline = "The exchange's keys are not the declared ones";
-        self.built_in("keys_differ", Cause::Credential, "list", priority, headline, line, advice);
-    }
-
-    /// A definite refusal of the list: no kill would reach the keys.
-    fn tell_unlisted(&mut self, code: i64, reason: &str) {
-        let headline = "The exchange does not list the sub-account's keys: a kill would not reach them";
-        let line = format!("refused ({code}): {}", quoted(reason));
-        self.built_in("keys_unlisted", Cause::Credential, UNLISTED, Priority::Critical, headline, line, NOT_LISTED);
-    }
-
-    fn looked_at_list(&mut self, outcome: &ActOutcome) {
-        match outcome {
-            ActOutcome::Keys(rows) => {
-                let line = "the exchange lists the keys again".to_owned();
-                self.state.book.end(self.now(), Cause::Credential, UNLISTED, line);
-                self.compare_keys(rows);
-            }
-            ActOutcome::Refused { code, reason } => self.tell_unlisted(*code, reason),
-            // What could not be read is asked again in an hour.
-            ActOutcome::Probed(_)
-            | ActOutcome::Orders(_)
-            | ActOutcome::Balances(_)
-            | ActOutcome::Quote(_)
-            | ActOutcome::Sold { .. }
-            | ActOutcome::NotFound
-            | ActOutcome::Done { .. }
-            | ActOutcome::Held { .. }
-            | ActOutcome::Unknown { .. } => {}
-        }
     }
 
     pub(super) fn acted(&mut self, effect: EffectId, outcome: &ActOutcome) {

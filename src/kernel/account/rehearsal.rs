@@ -98,7 +98,7 @@ impl Kernel {
         let asked = Asked { aim: Aim::Drill, by: by.into(), incident: Some(incident) };
         // Looked at anew, whatever an earlier look saw: a drill shows the whole way.
         let mut kill = Containment::new(self.now(), asked, &stopping, &BTreeMap::new());
-        kill.allow(self.now(), self.allowed_keys());
+        kill.allow(self.now(), self.owners_keys());
         self.state.stop.rehearsal.kill = Some(Box::new(kill));
         self.state.stop.rehearsal.incident = Some(incident);
     }

@@ -7,7 +7,7 @@ mod sweep;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::kernel::act::{KeyRights, KeyRow, ProbeAnswer};
+use crate::kernel::act::{ActOutcome, KeyRights, KeyRow, ProbeAnswer};
 use crate::kernel::containment::list::KEYS_MAX;
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Asset, OrderId, Symbol};
