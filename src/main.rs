@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use countersign::cli::ask::{self, Ask};
+use countersign::cli::ask::{self, Ask, AskError};
 use countersign::cli::decode::DecodeArgs;
 use countersign::cli::demo::{self, DemoArgs};
 use countersign::cli::drill;
@@ -100,12 +100,23 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
+        // Whoever closed the pipe has read enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", explain(&error));
             let status = error.downcast_ref::<RunError>().map_or(1, RunError::exit_status);
             ExitCode::from(status)
         }
     }
+}
+
+/// Of our own output: a connection's error has a name around it.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = match error.downcast_ref() {
+        Some(AskError::Print(error)) => Some(error),
+        Some(_) | None => error.downcast_ref::<io::Error>(),
+    };
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// What went wrong with every cause that it does not name itself, and the first hint last.

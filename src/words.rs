@@ -163,6 +163,9 @@ pub fn containment(progress: &Progress) -> String {
     if progress.aim == Aim::Kill {
         say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
     }
+    if let Some(before) = &progress.before {
+        say(&mut text, format_args!("before this: {before}\n"));
+    }
     text
 }
 

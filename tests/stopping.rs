@@ -173,7 +173,7 @@ fn is_contained_card(sent: &Sent) -> bool {
         "New orders blocked: after ",
         "Strangers' orders gone: after ",
         "key bot: dead: -",
-        "read twice: no order is open but 1 spared ones",
+        "read twice: no order is open but one that is spared",
         "the bot was stopped by process",
     ];
     parts.iter().all(|part| sent.text.contains(part))

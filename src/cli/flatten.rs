@@ -45,6 +45,7 @@ impl FlattenArgs {
 /// The exit status is 0 only if all that was offered was sold, or was only to be shown.
 pub async fn run(args: FlattenArgs, json: bool, config: &Config, out: &mut impl Write) -> anyhow::Result<u8> {
     let within = part(&args.within)?;
+    let why = if args.plan { None } else { reason(args.why.as_slice())? };
     let socket = config.operator_socket();
     let order = |order, code, why| OperatorCommand::Order { incident: None, order, code, why };
     ask(&socket, &order(Command::PlanFlatten { to: Asset::new(&args.to), within }, None, None)).await?;
@@ -56,8 +57,7 @@ pub async fn run(args: FlattenArgs, json: bool, config: &Config, out: &mut impl 
         return Ok(u8::from(planned.stage != Stage::Planned || left));
     }
     eprint!("{planned}");
-    eprintln!("Nothing is sold without a reason and a one-time password.");
-    let why = reason(args.why.as_slice())?;
+    eprintln!("Nothing is sold without a one-time password.");
     let code = Some(one_time_password()?);
     let answer = ask(&socket, &order(Command::Flatten { plan: planned.plan }, code, why)).await?;
     if is_request(&answer) {

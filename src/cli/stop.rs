@@ -74,8 +74,14 @@ pub async fn run(command: Stop, json: bool, config: &Config, out: &mut impl Writ
     let desk = Desk { socket: &socket, json };
     match command {
         Stop::Containment => {
-            let progress = desk.progress().await?;
-            desk.print(progress.as_ref(), out)?;
+            let answer = ask(desk.socket, &OperatorCommand::Containment).await?;
+            let progress: Option<Progress> = serde_json::from_value(answer["containment"].clone())?;
+            match answer["before"].as_str().filter(|_| progress.is_none() && !json) {
+                Some(before) => {
+                    writeln!(out, "nothing was contained since other keys were declared; before that: {before}")?
+                }
+                None => desk.print(progress.as_ref(), out)?,
+            }
             Ok(u8::from(progress.is_some_and(|progress| !is_proved(&progress))))
         }
         Stop::Flatten(args) => {
@@ -129,11 +135,15 @@ impl Desk<'_> {
             confirm(&args.account, &plan)?;
         }
         let incident = args.incident.map(IncidentId);
+        if let Some(id) = incident {
+            ask(self.socket, &OperatorCommand::Incident { id }).await?;
+        }
         let order = OperatorCommand::Order { incident, order, code: None, why: args.why.map(Into::into) };
         if is_request(&ask(self.socket, &order).await?) {
             return Ok(1);
         }
         if args.no_wait {
+            eprintln!("it is under way, and not proved yet: `countersign containment` says how far it is");
             return Ok(0);
         }
         self.follow(out).await

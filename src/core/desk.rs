@@ -67,7 +67,9 @@ impl Core {
             OperatorCommand::Flattening => {
                 json!({ "ok": true, "flatten": self.kernel.flattening().map(Flatten::sale) })
             }
-            OperatorCommand::Containment => json!({ "ok": true, "containment": self.kernel.progress() }),
+            OperatorCommand::Containment => {
+                json!({ "ok": true, "containment": self.kernel.progress(), "before": self.kernel.contained_before() })
+            }
             OperatorCommand::Order { incident, order: command, code, why } => {
                 let said = Said { account: account.clone(), command, by, way: Some(way), why, chat: None };
                 let totp = self.totp(way, code.as_deref());

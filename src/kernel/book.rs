@@ -40,6 +40,9 @@ pub struct Book {
     counts: BTreeMap<Box<str>, VecDeque<Time>>,
     changed: BTreeSet<IncidentId>,
     last_id: u64,
+    /// The incident that tells of the containment that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    containing: Option<IncidentId>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -127,6 +130,7 @@ impl Book {
             limits_of_sight: Vec::new(),
             acknowledged_by: None,
             contained: None,
+            contained_in: self.containing,
             repeated: false,
         };
         let incident = Incident { notice, money: BTreeMap::new(), sums: BTreeMap::new(), others: 0 };
@@ -236,6 +240,20 @@ impl Book {
 
     pub fn knows(&self, id: IncidentId) -> bool {
         self.incidents.contains_key(&id)
+    }
+
+    /// A containment begins, and this incident tells of it: the others that are open name it, each with its next change.
+    pub fn begin_containment(&mut self, id: IncidentId) {
+        self.containing = Some(id);
+        let others = self.incidents.values_mut().map(|incident| &mut incident.notice);
+        for notice in others.filter(|notice| notice.incident != id && notice.state != IncidentState::Ended) {
+            notice.contained_in = Some(id);
+        }
+    }
+
+    /// What happens from now on happens after it.
+    pub fn end_containment(&mut self) {
+        self.containing = None;
     }
 
     /// Shows on an incident how far its containment is, and what is left to its owner once it has ended.

@@ -124,9 +124,12 @@ fn drawn(notice: &Notice, repeated: bool, kept: usize) -> Words {
         words.say(&format!("\n{} {}", clock(line.at), cut(&clean(&line.text), SENTENCE_UNITS_MAX)));
     }
     words.labelled("How sure", &cut(&clean(&notice.certainty), SENTENCE_UNITS_MAX));
-    match &notice.contained {
-        None => words.labelled("What we did", NOTHING_DONE),
-        Some(contained) => done(&mut words, contained, notice.is_drill()),
+    match (&notice.contained, notice.contained_in) {
+        (Some(contained), _) => done(&mut words, contained, notice.is_drill()),
+        (None, Some(incident)) => {
+            words.labelled("What we did", &format!("incident {incident} tells how the account was contained."))
+        }
+        (None, None) => words.labelled("What we did", NOTHING_DONE),
     }
     let mut advice = sentences(&notice.advice);
     if notice.state == IncidentState::Open {
@@ -351,6 +354,7 @@ pub(crate) mod tests {
             limits_of_sight: vec!["Which key sent it: the exchange does not say.".into()],
             acknowledged_by: None,
             contained: None,
+            contained_in: None,
             repeated: false,
         }
     }

@@ -112,6 +112,9 @@ pub struct Containment {
     pub blocked_at: Option<Time>,
     pub orders_gone_at: Option<Time>,
     pub ended: Option<(Time, End)>,
+    /// The containment before this one, in a sentence: what it proved stays true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Box<str>>,
     lines: Vec<Line>,
 }
 
@@ -166,6 +169,7 @@ impl Containment {
             blocked_at: None,
             orders_gone_at: None,
             ended: None,
+            before: None,
             lines: Vec::new(),
         };
         let alive = |task: &KeyTask| {
@@ -352,6 +356,17 @@ impl Containment {
         self.under_way.extend(stops);
         let waited = before.deadlines.into_iter().filter(|(_, effect)| self.under_way.contains_key(effect));
         self.deadlines.extend(waited.collect::<Vec<_>>());
+    }
+
+    /// Shows in the plan what the first acts would be.
+    pub fn foresee(&mut self, standings: &BTreeMap<OrderKey, Standing>) {
+        self.orders.foresee(standings);
+    }
+
+    /// What was contained before this, as [`Containment::told`] told it.
+    pub fn follow(&mut self, now: Time, before: Box<str>) {
+        self.say(now, format!("before this: {before}"));
+        self.before = Some(before);
     }
 
     /// The process ended and started again: what was under way may have been done or not.

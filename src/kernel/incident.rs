@@ -75,6 +75,9 @@ pub struct Notice {
     /// What was and is done about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contained: Option<Contained>,
+    /// The incident that tells of the containment that ran when this one was open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contained_in: Option<IncidentId>,
     /// The alert may have been sent before (a restart cannot know).
     pub repeated: bool,
 }

@@ -10,7 +10,7 @@ use countersign::kernel::order::OrderStatus;
 use countersign::kernel::stopping::Mode;
 
 use crate::desk::{Desk, failed};
-use crate::stopping::{Stage, TRADES, Venue, may_stop};
+use crate::stage::{Stage, TRADES, Venue, may_stop};
 
 /// On its second day, in mode *act*; a stranger's order is on the stream, and the bot has spoken since.
 fn acting(change: impl FnOnce(&mut Desk)) -> Desk {

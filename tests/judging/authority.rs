@@ -14,7 +14,7 @@ use countersign::kernel::stopping::Mode;
 use countersign::kernel::time::Time;
 
 use crate::desk::Desk;
-use crate::stopping::may_stop;
+use crate::stage::may_stop;
 
 /// Alice comes on two ways, bob on two, carol on the host alone; mallory is on the Telegram list and no person.
 pub const ALICE: [Way; 2] = [Way::Telegram { user: 1 }, Way::Host { uid: 1001 }];

@@ -13,7 +13,7 @@ use countersign::kernel::order::{OrderStatus, OrderType, Side, Symbol};
 use countersign::kernel::stopping::Mode;
 
 use crate::desk::{Desk, Shown, check, dec};
-use crate::stopping::{Stage, may_stop};
+use crate::stage::{Stage, may_stop};
 
 fn manual(words: &str) -> Command {
     let words: Vec<&str> = words.split(' ').collect();

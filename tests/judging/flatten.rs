@@ -10,7 +10,7 @@ use countersign::kernel::order::{Asset, ClientId, ExecutionType, OrderStatus, Si
 
 use crate::authority::{ALICE, BOB, fund, requested, right, say};
 use crate::desk::{Desk, balance, check, dec};
-use crate::stopping::may_stop;
+use crate::stage::may_stop;
 
 fn desk() -> Desk {
     let mut desk = Desk::open_with(may_stop);

@@ -13,6 +13,7 @@ mod capacity;
 mod packs;
 mod exceptions;
 mod claims;
+mod stage;
 mod stopping;
 mod trust;
 mod still_speaks;

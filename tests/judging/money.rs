@@ -11,7 +11,7 @@ use countersign::kernel::order::Account;
 use countersign::kernel::stopping::{DeclaredKey, KeyRole};
 
 use crate::desk::dec;
-use crate::stopping::{Stage, may_stop};
+use crate::stage::{Stage, may_stop};
 
 fn stage() -> Stage {
     let mut stage = Stage::with(|declared| {

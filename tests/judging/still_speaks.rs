@@ -11,7 +11,7 @@ use countersign::kernel::incident::IncidentState;
 use countersign::kernel::intent::IntentBody;
 use countersign::kernel::time::Time;
 
-use crate::stopping::{Stage, may_stop};
+use crate::stage::{Stage, may_stop};
 
 /// As the core has it: of a bot that only beats, this is a row.
 const BEAT_ROWS_EVERY: Duration = Duration::from_secs(5);

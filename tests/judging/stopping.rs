@@ -1,161 +1,19 @@
 //! Commands, acts and what the card says of them: the containment inside the account's kernel.
 
-use std::time::Duration;
-
-use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
+use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow};
 use countersign::kernel::command::{Command, Totp};
 use countersign::kernel::containment::{Aim, StepState};
-use countersign::kernel::declared::Declared;
-use countersign::kernel::event::{Answer, Event, OrderSnapshot, ReadOutcome, Tags, Ticket};
+use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, ReadOutcome, Tags, Ticket};
 use countersign::kernel::incident::{IncidentState, Priority};
 use countersign::kernel::intent::{IntentBody, IntentRecord, OrderTerms};
-use countersign::kernel::money::Dec;
-use countersign::kernel::order::{Asset, OrderStatus, OrderType, Side, TimeInForce};
+use countersign::kernel::order::{Account, OrderStatus, OrderType, Side, TimeInForce};
 use countersign::kernel::people::Way;
-use countersign::kernel::report::{Balance, ExecutionReport};
-use countersign::kernel::stopping::{DeclaredKey, KeyRole, Means, Mode, Stopping};
+use countersign::kernel::report::ExecutionReport;
+use countersign::kernel::stopping::KeyRole;
 use countersign::kernel::time::Time;
 
 use crate::desk::{Desk, START, check, dec};
-
-pub(crate) const TRADES: KeyRights = KeyRights { trade: true, ..KeyRights::NONE };
-
-pub(crate) fn may_stop(declared: &mut Declared) {
-    let key = |name: &str, role| DeclaredKey { name: name.into(), print: KeyPrint::of(name), role };
-    declared.stopping = Some(Stopping {
-        mode: Mode::Ask,
-        means: Means::SubAccount,
-        keys: vec![key("bot", KeyRole::Bot), key("watch", KeyRole::Watch), key("cancel", KeyRole::Cancel)],
-        hooks: Vec::new(),
-        pausing: Vec::new(),
-        quiet: Duration::from_secs(5),
-        freeze_unanswered: None,
-        transfer_to_master: false,
-    });
-}
-
-/// The venue's side: the bot's key until it is deleted, and the orders that a read would show.
-pub struct Venue {
-    pub bot_key: Option<KeyRights>,
-    pub open: Vec<OrderSnapshot>,
-    pub free: Vec<(&'static str, Dec)>,
-    pub done: Vec<String>,
-}
-
-impl Venue {
-    fn with(open: Vec<OrderSnapshot>) -> Self {
-        Self { bot_key: Some(TRADES), open, free: Vec::new(), done: Vec::new() }
-    }
-
-    pub fn act(&mut self, act: &Act) -> ActOutcome {
-        let done = ActOutcome::Done { proof: "".into() };
-        match act {
-            Act::ListKeys => {
-                let row = |name: &str, rights| KeyRow {
-                    key: KeyPrint::of(name),
-                    name: name.into(),
-                    created_at: Time::EPOCH,
-                    rights,
-                };
-                let mut rows = vec![row("watch", KeyRights::NONE), row("cancel", TRADES)];
-                rows.extend(self.bot_key.map(|rights| row("bot", rights)));
-                ActOutcome::Keys(rows)
-            }
-            Act::SetRights { key, rights } => {
-                assert_eq!(*key, KeyPrint::of("bot"));
-                self.done.push(format!("rights: {rights}"));
-                self.bot_key = Some(*rights);
-                done
-            }
-            Act::DeleteKey { key } => {
-                assert_eq!(*key, KeyPrint::of("bot"));
-                self.done.push("deleted".to_owned());
-                self.bot_key = None;
-                done
-            }
-            Act::Probe { .. } => {
-                let answer = match self.bot_key {
-                    Some(_) => ProbeAnswer::Alive { code: -1022 },
-                    None => ProbeAnswer::Dead { code: -2015 },
-                };
-                ActOutcome::Probed([answer.clone(), answer])
-            }
-            Act::OpenOrders => ActOutcome::Orders(self.open.clone()),
-            Act::CancelOrder { order_id, .. } => {
-                self.open.retain(|order| order.order_id != *order_id);
-                self.done.push(format!("cancelled {order_id}"));
-                done
-            }
-            Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => {
-                panic!("nothing is ever sold by itself: {act:?}")
-            }
-            Act::StopBot { .. } => unreachable!("no way to stop the bot was declared"),
-            Act::Balances => {
-                let rows = self.free.iter().map(|(asset, free)| (Asset::new(asset), *free));
-                let rows = rows.map(|(asset, free)| Balance { asset, free, locked: Dec::ZERO });
-                ActOutcome::Balances(rows.collect())
-            }
-            Act::Transfer { asset, amount, .. } => {
-                self.free.retain(|(held, _)| *asset != Asset::new(held));
-                self.done.push(format!("moved {amount} {asset}"));
-                done
-            }
-            Act::FindTransfer { .. } => unreachable!("every transfer was answered"),
-        }
-    }
-}
-
-pub struct Stage {
-    pub desk: Desk,
-    pub venue: Venue,
-}
-
-impl Stage {
-    /// A bot's order and a stranger's rest on the book.
-    fn new() -> Self {
-        Self::with(may_stop)
-    }
-
-    pub fn with(change: impl FnOnce(&mut Declared)) -> Self {
-        let mut desk = Desk::open_with(change);
-        let own = desk.order(2, "own");
-        desk.say(own.place());
-        desk.show(own.placed());
-        let thief = desk.order(3, "thief");
-        desk.show(thief.placed());
-        desk.pass();
-        check(&desk, "order 2: matched B\n order 3: foreign\n foreign_order orders=1 USDT=600");
-        let open = vec![own.read(OrderStatus::New), thief.read(OrderStatus::New)];
-        Self { desk, venue: Venue::with(open) }
-    }
-
-    pub fn command(&mut self, command: Command, totp: Totp) -> Answer {
-        let ticket = Ticket(self.desk.answers.len() as u64);
-        let (way, why) = (Some(Way::Host { uid: 0 }), Some("it is over".into()));
-        self.desk.event(Event::Command { ticket, by: "owner".into(), way, why, incident: None, command, totp });
-        self.desk.answers.pop().expect("a command is answered")
-    }
-
-    pub fn run(&mut self, ms: u64) {
-        self.run_answering(ms, |_| None);
-    }
-
-    /// Some acts end as `answer` says, the others as this venue has it.
-    pub fn run_answering(&mut self, ms: u64, mut answer: impl FnMut(&Act) -> Option<ActOutcome>) {
-        let until = self.desk.now + Duration::from_millis(ms);
-        while self.desk.now < until {
-            while let Some((effect, act)) = self.desk.acts.pop_front() {
-                let outcome = answer(&act).unwrap_or_else(|| self.venue.act(&act));
-                self.desk.event(Event::Acted { effect, outcome });
-            }
-            self.desk.wait_ms(50);
-        }
-    }
-
-    pub fn word(&self) -> String {
-        self.desk.kernel.progress().map_or_else(String::new, |progress| progress.word.to_string())
-    }
-}
+use crate::stage::{Stage, TRADES, Venue, may_stop};
 
 #[test]
 fn a_kill_spares_the_bots_orders_and_stands_on_the_card() {
@@ -586,9 +444,81 @@ fn a_watcher_that_may_only_watch_says_what_a_person_can_do() {
 
 #[test]
 fn the_plan_is_shown_before_it_runs() {
-    let desk = Desk::open_with(may_stop);
-    let plan = desk.kernel.preview(Aim::Kill).unwrap();
+    let stage = Stage::new();
+    let plan = stage.desk.kernel.preview(Aim::Kill).unwrap();
     let steps: Vec<&str> = plan.steps.iter().map(|step| &*step.what).collect();
     assert!(steps[0].starts_with("freeze key bot") && steps[1] == "delete key bot", "{steps:?}");
     assert_eq!(steps.len(), 6);
+    let cancel = plan.steps.iter().find(|step| step.what.starts_with("cancel")).unwrap();
+    assert_eq!(cancel.detail.as_deref(), Some("0 cancelled, 1 to go, 1 spared"), "the orders that are open");
+    assert_eq!(cancel.state, StepState::Waiting, "nothing is asked for yet");
+}
+
+/// Whoever freezes the account once more, or declares new keys, still reads that the kill was proved, and when.
+#[test]
+fn what_was_contained_before_stays_told() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run(20_000);
+    let is_told = |told: &str| {
+        let clocks = told.contains("; new orders blocked after ") && told.contains("; strangers' orders gone after ");
+        assert!(told.starts_with("kill at 20") && told.contains("asked for by owner: contained;") && clocks, "{told}");
+    };
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(2_000);
+    assert_eq!(stage.word(), "frozen");
+    is_told(&stage.desk.kernel.progress().unwrap().before.expect("the kill"));
+    let card = stage.desk.incident("foreign_order").contained.unwrap();
+    assert!(card.lines.iter().any(|line| line.text.starts_with("before this: kill at 20")), "{card:#?}");
+}
+
+#[test]
+fn new_keys_leave_what_was_contained_before_told() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+    stage.run(20_000);
+    for key in &mut stage.desk.declared.stopping.as_mut().unwrap().keys {
+        if key.role == KeyRole::Bot {
+            key.print = KeyPrint::of("new");
+        }
+    }
+    stage.desk.restart();
+    stage.desk.live(2);
+    assert!(stage.desk.kernel.progress().is_none(), "it says nothing of the new key");
+    let before = stage.desk.kernel.contained_before().expect("and is told all the same").to_owned();
+    assert!(before.contains(": contained; new orders blocked"), "{before}");
+    assert!(stage.desk.kernel.status().stopping.contains(&before));
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    assert_eq!(stage.desk.kernel.progress().unwrap().before.as_deref(), Some(&*before));
+    assert_eq!(stage.desk.kernel.contained_before(), None, "told once");
+}
+
+/// The kill stands on one card, and the others that were open then name it.
+#[test]
+fn another_incidents_card_says_where_the_containment_is_told() {
+    let seen = |stage: &mut Stage, address: &str| {
+        let (account, address) = (Account::new("main"), address.parse().unwrap());
+        let at = stage.desk.now;
+        let evidence = AccessEvidence { account, at, address, source: AccessSource::Venue, action: None };
+        stage.desk.event(Event::Access { ticket: Ticket(9), evidence });
+        stage.desk.answers.pop();
+    };
+    for before in [true, false] {
+        let mut stage = Stage::new();
+        if before {
+            seen(&mut stage, "198.51.100.7");
+            assert_eq!(stage.desk.incident("unfamiliar_address").contained_in, None);
+        }
+        assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+        seen(&mut stage, "198.51.100.7");
+        let theft = stage.desk.incident("foreign_order");
+        assert_eq!((theft.contained_in, theft.contained.is_some()), (None, true));
+        assert_eq!(stage.desk.incident("unfamiliar_address").contained_in, Some(theft.incident));
+        stage.run(20_000);
+        assert_eq!(stage.word(), "contained");
+        stage.desk.lost(1);
+        stage.run(20_000);
+        let last = stage.desk.kernel.notices().pop().unwrap();
+        assert!(last.incident > theft.incident && last.contained_in.is_none(), "it came afterwards: {last:#?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::authority::*;
 use crate::desk::Desk;
-use crate::stopping::may_stop;
+use crate::stage::may_stop;
 use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights};
 use countersign::kernel::command::{Allowable, Command, Totp};
 use countersign::kernel::event::{AccessEvidence, AccessSource, Answer, Event, Ticket};

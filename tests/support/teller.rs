@@ -316,6 +316,7 @@ pub fn notice(incident: u64, revision: u64, orders: u64) -> Notice {
         limits_of_sight: Vec::new(),
         acknowledged_by: None,
         contained: None,
+        contained_in: None,
         repeated: false,
     }
 }

@@ -63,6 +63,9 @@ pub struct Stop {
     /// The end that stands on the card: from then on an event costs nothing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told_over: Option<Time>,
+    /// The last containment, once it says nothing of the keys that are declared today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Box<str>>,
     /// When each declared key last answered a call from here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) alive: BTreeMap<KeyPrint, Time>,
@@ -98,6 +101,7 @@ impl Stop {
 
     pub(super) fn is_unused(&self) -> bool {
         self.containment.is_none()
+            && self.before.is_none()
             && self.alive.is_empty()
             && self.looks.is_empty()
             && self.codes == Codes::default()
@@ -129,7 +133,15 @@ impl Kernel {
         let asked = Asked { aim, by: "nobody yet".into(), incident: None };
         let mut containment = Containment::new(self.now(), asked, stopping, &self.state.stop.alive);
         self.state.stop.doubt_master(self.now(), &mut containment);
+        if aim == Aim::Kill {
+            containment.foresee(&self.standings());
+        }
         Ok(containment.progress())
+    }
+
+    /// The last containment in a sentence, where other keys are declared since.
+    pub fn contained_before(&self) -> Option<&str> {
+        self.state.stop.before.as_deref()
     }
 
     /// The exchange shows what only somebody with the master's login can have done, or who used one.
@@ -176,6 +188,7 @@ impl Kernel {
         let means = if self.declared.no_passwords { format!("{means}; {NO_PASSWORDS}") } else { means };
         let means = self.disarmed_told().map_or_else(|| means.clone(), |told| format!("{means}; DISARMED: {told}"));
         let last = self.state.stop.containment.as_ref().map(|containment| containment.progress().word);
+        let last = last.or_else(|| self.state.stop.before.clone());
         let told = last.map_or_else(|| means.clone(), |word| format!("{means}; last containment: {word}"));
         self.drill_key_told().map_or_else(|| told.clone(), |key| format!("{told}; {key}"))
     }
@@ -205,7 +218,11 @@ impl Kernel {
                 let mut containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
                 containment.allow(now, self.owners_keys());
                 self.state.stop.doubt_master(now, &mut containment);
-                if let Some(before) = self.state.stop.containment.take() {
+                let before = self.state.stop.containment.take();
+                if let Some(told) = before.as_ref().map(|before| before.told()).or(self.state.stop.before.take()) {
+                    containment.follow(now, told);
+                }
+                if let Some(before) = before {
                     containment.inherit(*before);
                 }
                 self.state.stop.containment = Some(Box::new(containment));
@@ -265,6 +282,7 @@ impl Kernel {
             self.built_in("containment", Cause::Containment, "", Priority::Critical, HEADLINE, line, ADVICE)
         });
         self.state.stop.incident = Some(id);
+        self.state.book.begin_containment(id);
     }
 
     /// The acts that were asked for and not answered are found out about; the looks are made anew.
@@ -275,8 +293,9 @@ impl Kernel {
         let of_today = |containment: &Containment| {
             self.declared.stopping.as_ref().is_some_and(|stopping| containment.is_of(stopping))
         };
-        if self.state.stop.containment.as_ref().is_some_and(|known| !known.is_running() && !of_today(known)) {
-            self.state.stop.containment = None;
+        let of_before = |known: &mut Box<Containment>| !known.is_running() && !of_today(known);
+        if let Some(known) = self.state.stop.containment.take_if(of_before) {
+            self.state.stop.before = Some(known.told());
             let line = "other keys are declared now, and the way to stop the bot is tried no more".to_owned();
             self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
         }
@@ -344,6 +363,11 @@ impl Kernel {
         }
     }
 
+    /// Of every order that is open, as far as the stream and the reads have shown it.
+    fn standings(&self) -> BTreeMap<OrderKey, Standing> {
+        self.state.blotter.open_orders().map(|(key, _)| (key.clone(), self.standing(key))).collect()
+    }
+
     /// Only what the bot said, what its owner claims, or what stood there before us, is spared.
     fn standing(&self, key: &OrderKey) -> Standing {
         match self.state.blotter.orders.get(key).map(|order| order.verdict) {
@@ -394,11 +418,7 @@ impl Kernel {
         // A copy, so that a fault in here loses no containment.
         let Some(mut containment) = self.state.stop.containment.clone() else { return };
         let (now, seq) = self.moment();
-        let mut standings: BTreeMap<OrderKey, Standing> = BTreeMap::new();
-        if containment.is_running() {
-            let open = self.state.blotter.open_orders();
-            standings.extend(open.map(|(key, _)| (key.clone(), self.standing(key))));
-        }
+        let standings = if containment.is_running() { self.standings() } else { BTreeMap::new() };
         containment.settle(now);
         let before = self.effects.len();
         let name = |index| EffectId { cause: seq, index: u32::try_from(before + index).unwrap_or(u32::MAX) };
@@ -413,6 +433,9 @@ impl Kernel {
             self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
         }
         self.show_containment(&containment);
+        if !containment.is_running() {
+            self.state.book.end_containment();
+        }
         self.state.stop.told_over = containment.is_over();
         self.state.stop.containment = Some(containment);
     }

@@ -87,6 +87,17 @@ impl OrdersTask {
         acts
     }
 
+    /// Before anything is asked for: what the first acts would be, for who looks at the plan.
+    pub(super) fn foresee(&mut self, standings: &BTreeMap<OrderKey, Standing>) {
+        let foreseen = standings.iter().filter(|entry| self.is_new(entry)).take(CANCELS_MAX);
+        self.cancels = foreseen.map(|(key, _)| (key.clone(), Cancel::default())).collect();
+        self.spared = standings.values().filter(|standing| **standing == Standing::Spare).count() as u64;
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.asked_at.is_some()
+    }
+
     /// To be cancelled by the stream's word. One that was asked for before and is forgotten was gone in a read: a late frame
     /// of it is no news, and a read that shows it still is.
     fn is_new(&self, (key, standing): &(&OrderKey, &Standing)) -> bool {
@@ -207,7 +218,11 @@ impl OrdersTask {
         if self.gone_at.is_none() && twice && blocked_before {
             self.gone_at = Some(now);
             self.read.again_at(now + LOOK_EVERY);
-            return Some(format!("read twice: no order is open but {} spared ones", self.spared));
+            return Some(match self.spared {
+                0 => "read twice: no order is open".to_owned(),
+                1 => "read twice: no order is open but one that is spared".to_owned(),
+                more => format!("read twice: no order is open but {more} that are spared"),
+            });
         }
         self.read.again_at(if self.gone_at.is_some() {
             now + LOOK_EVERY

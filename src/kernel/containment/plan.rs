@@ -55,6 +55,9 @@ pub struct Progress {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bot_is_being_stopped: bool,
     pub steps: Vec<PlanStep>,
+    /// The containment before this one, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<str>>,
     /// What was seen, in order.
     pub lines: Vec<Line>,
 }
@@ -96,8 +99,27 @@ impl Containment {
             end: self.ended.map(|(_, end)| end),
             bot_is_being_stopped: self.hooks.values().any(Hook::is_awaited),
             steps: self.steps(),
+            before: self.before.clone(),
             lines: self.lines.clone(),
         }
+    }
+
+    /// In a sentence, for when another takes its place.
+    #[must_use]
+    pub fn told(&self) -> Box<str> {
+        let Progress { word, aim, asked_by, started_at, blocked_ms, orders_gone_ms, .. } = self.progress();
+        let what = match aim {
+            Aim::Freeze => "freeze",
+            Aim::Kill => "kill",
+            Aim::Release => "resume",
+            Aim::Drill => "drill",
+        };
+        let clock = |what: &str, ms: Option<i64>| {
+            ms.map(|ms| format!("; {what} after {}.{:03} s", ms / 1_000, ms % 1_000)).unwrap_or_default()
+        };
+        let blocked = clock("new orders blocked", blocked_ms.filter(|_| aim != Aim::Release));
+        let gone = clock("strangers' orders gone", orders_gone_ms.filter(|_| aim == Aim::Kill));
+        format!("{what} at {started_at} UTC, asked for by {asked_by}: {word}{blocked}{gone}").into()
     }
 
     #[must_use]
@@ -129,7 +151,14 @@ impl Containment {
         let detail = match (&strangers[..], &self.list.tries.last) {
             _ if self.too_many_keys => Some("more keys are listed than are followed".into()),
             ([], last) => last.clone(),
-            (names, _) => Some(format!("not declared, frozen, yours to decide on: {}", names.join(", ")).into()),
+            (names, _) => Some(
+                format!(
+                    "not declared, frozen, yours to decide on (`kill … --key PRINT` deletes one, `allow … PRINT WHY` says \
+                     that it is yours): {}",
+                    names.join(", ")
+                )
+                .into(),
+            ),
         };
         let read = self.list.read_of.is_some_and(|of| self.blocked_at.is_some_and(|at| of >= at));
         PlanStep {
@@ -154,10 +183,10 @@ impl Containment {
             after: "at once, order by order".into(),
             proof: "they are in no read of the open orders".into(),
             on_failure: "tried on, inside 70 % of the request weight".into(),
-            state: match (done, left, &self.orders.read.last) {
-                (true, ..) => StepState::Proved,
-                (false, 0, None) if self.orders.cancelled == 0 => StepState::Waiting,
-                (false, ..) => StepState::UnderWay,
+            state: match (done, self.orders.has_begun()) {
+                (true, _) => StepState::Proved,
+                (false, true) => StepState::UnderWay,
+                (false, false) => StepState::Waiting,
             },
             detail: Some(
                 format!("{} cancelled, {left} to go, {} spared", self.orders.cancelled, self.orders.spared).into(),
