@@ -191,6 +191,8 @@ impl Coverage {
             gaps.extend(self.lose(last_recorded, connection, Some(shown.max(noticed))).gaps);
         }
         self.heard.clear();
+        // What was on its way then came to nobody.
+        self.blind_since = self.blind_since.map(|from| from - self.behind(from));
         // Our clock is set anew.
         self.lateness = None;
         gaps

@@ -267,6 +267,30 @@ fn what_a_late_stream_had_not_brought_belongs_to_the_gap() {
     }
 }
 
+/// The same where the process ended, which leaves the clocks to be compared anew.
+#[test]
+fn what_a_late_stream_had_not_brought_before_a_restart_belongs_to_the_gap() {
+    for (late_ms, told) in [(3_000, "blind ended"), (0, "blind ended\n rest_difference")] {
+        let mut desk = Desk::open();
+        let (lost, last) = (desk.order(3, "lost"), desk.order(2, "last"));
+        desk.say(lost.place());
+        desk.say(last.place());
+        desk.wait_ms(2_500);
+        let (mut shown, tags) = last.placed();
+        shown.event_at = desk.now - Duration::from_millis(late_ms);
+        desk.show((shown, tags));
+        desk.restart();
+        desk.live(2);
+        desk.answer(ReadOutcome::OpenOrders(vec![last.read(OrderStatus::New)]));
+        desk.answer(ReadOutcome::Balances(Vec::new()));
+        desk.wait_ms(7_499);
+        assert!(desk.reads.is_empty(), "{:?}", desk.reads);
+        desk.wait_ms(5_001);
+        desk.answer(lost.found(OrderStatus::Filled));
+        check(&desk, &format!("order 2: matched B\n order 3: matched B\n {told}"));
+    }
+}
+
 #[test]
 fn what_is_read_while_blind_belongs_to_the_gap_too() {
     let mut desk = Desk::open();
