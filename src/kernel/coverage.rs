@@ -56,6 +56,9 @@ pub struct Coverage {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Lateness {
     least_micros: i64,
+    /// The least is from before a restart, where our clock may have been set: until then it is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    least_until: Option<Time>,
     /// The most of the last while, and when that was.
     most_micros: i64,
     most_at: Time,
@@ -166,10 +169,12 @@ impl Coverage {
     /// A report of `event_at` has come, on the first of the connections that brought it.
     pub fn note_lateness(&mut self, now: Time, event_at: Time) {
         let late = now.micros().saturating_sub(event_at.micros());
+        self.lateness.take_if(|known| known.least_until.is_some_and(|until| until < now));
         let least_micros = self.lateness.map_or(late, |known| known.least_micros.min(late));
+        let least_until = self.lateness.and_then(|known| known.least_until);
         let most = self.lateness.filter(|known| known.most_micros > late && now.since(known.most_at) <= LATE_FOR);
         let (most_micros, most_at) = most.map_or((late, now), |known| (known.most_micros, known.most_at));
-        self.lateness = Some(Lateness { least_micros, most_micros, most_at });
+        self.lateness = Some(Lateness { least_micros, least_until, most_micros, most_at });
     }
 
     /// By how much the stream was late around that time, as far as reports tell.
@@ -193,8 +198,10 @@ impl Coverage {
         self.heard.clear();
         // What was on its way then came to nobody.
         self.blind_since = self.blind_since.map(|from| from - self.behind(from));
-        // Our clock is set anew.
-        self.lateness = None;
+        if let Some(known) = &mut self.lateness {
+            known.most_micros = known.least_micros;
+            known.least_until = known.least_until.or(Some(last_recorded + LATE_FOR));
+        }
         gaps
     }
 

@@ -270,17 +270,31 @@ fn what_a_late_stream_had_not_brought_belongs_to_the_gap() {
 /// The same where the process ended, which leaves the clocks to be compared anew.
 #[test]
 fn what_a_late_stream_had_not_brought_before_a_restart_belongs_to_the_gap() {
-    for (late_ms, told) in [(3_000, "blind ended"), (0, "blind ended\n rest_difference")] {
+    for (late_ms, another_restart_s, told) in [
+        (3_000, None, "blind ended"),
+        (0, None, "blind ended\n rest_difference"),
+        // How late it is shows by what came before the first restart, unless that is long ago: our clock may be another.
+        (3_000, Some(1), "blind ended\n blind ended"),
+        (3_000, Some(120), "blind ended\n bot_silent ended\n blind ended\n rest_difference"),
+    ] {
         let mut desk = Desk::open();
+        if let Some(restart_s) = another_restart_s {
+            desk.restart();
+            desk.wait_ms(restart_s * 1_000);
+            desk.live(2);
+            desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+            desk.answer(ReadOutcome::Balances(Vec::new()));
+            desk.wait_ms(2_000);
+        }
         let (lost, last) = (desk.order(3, "lost"), desk.order(2, "last"));
         desk.say(lost.place());
         desk.say(last.place());
         desk.wait_ms(2_500);
         let (mut shown, tags) = last.placed();
         shown.event_at = desk.now - Duration::from_millis(late_ms);
-        desk.show((shown, tags));
+        desk.show_on(if another_restart_s.is_some() { 2 } else { 1 }, (shown, tags));
         desk.restart();
-        desk.live(2);
+        desk.live(3);
         desk.answer(ReadOutcome::OpenOrders(vec![last.read(OrderStatus::New)]));
         desk.answer(ReadOutcome::Balances(Vec::new()));
         desk.wait_ms(7_499);
