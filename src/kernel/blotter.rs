@@ -28,6 +28,8 @@ pub const ORDERS_MAX: usize = 10_000;
 pub const INTENTS_MAX: usize = 10_000;
 /// The venue allows ten amendments of one order.
 const AMENDMENTS_FOLLOWED_MAX: usize = 10;
+/// The exchange refuses what is stamped by a clock that is further behind, by its usual `recvWindow`.
+const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(5);
 
 pub use order::{Glimpse, Order, Sight};
 
@@ -165,10 +167,11 @@ impl Intent {
         }
     }
 
-    /// What could not be handed in at once was said before it came, though not before the word of ours that it knows.
+    /// What could not be handed in at once was said before it came, though not before the word of ours that it knows, and
+    /// by the bot's own clock.
     pub fn said_at(&self) -> Time {
         match (self.nonce, self.written_at) {
-            (Some(nonce), Some(written_at)) => written_at.max(nonce).min(self.received_at),
+            (Some(nonce), Some(written_at)) => (written_at + CLOCK_BEHIND_MAX).max(nonce).min(self.received_at),
             (Some(_) | None, _) => self.received_at,
         }
     }

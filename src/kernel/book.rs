@@ -104,6 +104,7 @@ impl Book {
             && let Some(incident) = self.incidents.get(id)
             && incident.notice.state != IncidentState::Ended
             && now.since(incident.notice.updated_at) < FOLD_WITHIN
+            && incident.notice.contained.as_ref().and_then(|contained| contained.over_at).is_none_or(|at| now <= at)
         {
             return *id;
         }
@@ -242,12 +243,23 @@ impl Book {
         self.incidents.contains_key(&id)
     }
 
-    /// A containment begins, and this incident tells of it: the others that are open name it, each with its next change.
+    /// A freeze or a kill runs, and this incident tells of it: the others that are open name it, each with its next change.
     pub fn begin_containment(&mut self, id: IncidentId) {
+        if self.containing == Some(id) {
+            return;
+        }
         self.containing = Some(id);
         let others = self.incidents.values_mut().map(|incident| &mut incident.notice);
         for notice in others.filter(|notice| notice.incident != id && notice.state != IncidentState::Ended) {
             notice.contained_in = Some(id);
+        }
+    }
+
+    /// The containment that this incident tells of says nothing of what is found from now on.
+    pub fn leave(&mut self, now: Time, id: IncidentId) {
+        let incident = self.incidents.get_mut(&id);
+        if let Some(contained) = incident.and_then(|incident| incident.notice.contained.as_mut()) {
+            contained.over_at = Some(now);
         }
     }
 

@@ -127,8 +127,10 @@ fn drawn(notice: &Notice, repeated: bool, kept: usize) -> Words {
     match (&notice.contained, notice.contained_in) {
         (Some(contained), _) => done(&mut words, contained, notice.is_drill()),
         (None, Some(incident)) => {
-            words.labelled("What we did", &format!("incident {incident} tells how the account was contained."))
+            words.labelled("What we did", &format!("what is done about the account stands on incident {incident}."))
         }
+        // Nothing is contained at its owner's own word.
+        (None, None) if notice.is_claim() || notice.is_sale() => {}
         (None, None) => words.labelled("What we did", NOTHING_DONE),
     }
     let mut advice = sentences(&notice.advice);

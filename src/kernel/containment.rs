@@ -101,6 +101,9 @@ pub struct Containment {
     /// Whoever traded then may have done it with a key that no list before showed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     list_wanted_of: Option<Time>,
+    /// A stranger's order after every key was blocked, until a list has shown whose key it may have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unexplained: Option<(Time, Box<str>)>,
     /// Undeclared keys that their owner says are his.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     allowed: BTreeSet<KeyPrint>,
@@ -141,8 +144,8 @@ impl Containment {
             (KeyRole::Bot | KeyRole::Drill, Aim::Release, Means::SubAccount) => Goal::Keep,
         };
         let task = |key: &DeclaredKey| {
-            let task = KeyTask::new(&key.name, true, goal(key.role), alive.get(&key.print).copied());
-            (key.print.clone(), task)
+            let shown_alive_at = alive.get(&key.print).copied();
+            (key.print.clone(), KeyTask::of(key, goal(key.role), shown_alive_at))
         };
         let hooks = stopping.hooks.iter().filter(|_| asked.aim == Aim::Kill);
         let mut containment = Self {
@@ -163,6 +166,7 @@ impl Containment {
             last_foreign: None,
             too_many_keys: false,
             list_wanted_of: None,
+            unexplained: None,
             allowed: BTreeSet::new(),
             master_doubt: None,
             sweep: (asked.aim == Aim::Kill && stopping.transfers()).then(|| Sweep::new(None)),
@@ -186,9 +190,11 @@ impl Containment {
         (self.aim, self.started_at) = (asked.aim, now);
         self.incident = asked.incident.or(self.incident);
         self.ended = None;
+        // Whoever made a key since is found before it is said again.
+        self.list_wanted_of = Some(now);
         let goal = if self.aim == Aim::Kill { Goal::Delete } else { Goal::Freeze };
         for task in self.keys.values_mut().filter(|task| task.declared && task.is_aimed_at()) {
-            task.take_up(goal);
+            task.take_up(if task.own { Goal::Keep } else { goal });
         }
         // What was given back to an allowed key is taken again, and what somebody wants deleted stays so.
         for task in self.keys.values_mut().filter(|task| !task.declared && task.goal != Goal::Delete) {
@@ -238,6 +244,27 @@ impl Containment {
         declared == stopping.keys.len() && stopping.keys.iter().all(|key| self.keys.contains_key(&key.print))
     }
 
+    /// Other keys are declared since it ended. `true` if some of today's are frozen by it: only it knows what they had.
+    pub fn declare(&mut self, stopping: &Stopping) -> bool {
+        if self.is_running() {
+            return false;
+        }
+        let names = |print: &KeyPrint| stopping.keys.iter().find(|key| key.print == *print);
+        let is_held = |(print, task): (&KeyPrint, &KeyTask)| (task.allowed || names(print).is_some()) && task.is_held();
+        if !self.keys.iter().any(is_held) {
+            return false;
+        }
+        for (print, task) in &mut self.keys {
+            task.declared = names(print).is_some();
+        }
+        for key in &stopping.keys {
+            // A later freeze or kill is aimed at it.
+            let task = || KeyTask::of(key, if key.is_own() { Goal::Keep } else { Goal::Thaw }, None);
+            self.keys.entry(key.print.clone()).or_insert_with(task);
+        }
+        true
+    }
+
     /// Whether we asked for the end of this order.
     pub fn cancels(&self, key: &OrderKey) -> bool {
         self.orders.cancels(key)
@@ -246,7 +273,7 @@ impl Containment {
     /// Whether the owner may name this key to be deleted as well.
     pub fn may_delete(&self, key: &KeyPrint) -> Result<(), &'static str> {
         match self.keys.get(key) {
-            Some(task) if task.goal == Goal::Keep => Err("it is one of countersign's own keys"),
+            Some(task) if task.own || task.goal == Goal::Keep => Err("it is one of countersign's own keys"),
             Some(_) if self.means == Means::SubAccount => Ok(()),
             Some(_) => Err("no credential here may delete keys"),
             None => {
@@ -356,6 +383,11 @@ impl Containment {
         self.under_way.extend(stops);
         let waited = before.deadlines.into_iter().filter(|(_, effect)| self.under_way.contains_key(effect));
         self.deadlines.extend(waited.collect::<Vec<_>>());
+    }
+
+    /// A drill has proved that this key is dead: nothing waits for it, unless a list shows it after all.
+    pub fn is_gone(&mut self, now: Time, key: &KeyPrint) {
+        self.with_key(key, |task| task.was_proved_dead(now));
     }
 
     /// Shows in the plan what the first acts would be.

@@ -21,6 +21,7 @@ const LATE_LEAST: Duration = Duration::from_millis(500);
 /// What a late report says of the stream counts for so long: a connection that is new is punctual before it is known that
 /// the old one broke.
 const LATE_FOR: Duration = Duration::from_secs(60);
+const LEAST_FOR: Duration = Duration::from_secs(3_600);
 /// Connections remembered. They live for a day, or for as short as a backoff: far longer than a break goes unnoticed.
 const HEARD_MAX: usize = 64;
 
@@ -53,13 +54,16 @@ pub struct Coverage {
     /// What was made just before a connection broke was on its way, by as much as reports were late then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lateness: Option<Lateness>,
+    /// How far the stream has come, by the venue's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    newest_event: Option<Time>,
 }
 
 /// How long after their events reports come, by two clocks: only how it changes says something, so the least is taken off.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Lateness {
     least_micros: i64,
-    /// The least is from before a restart, where our clock may have been set: until then it is believed.
+    /// Until when the least is believed: our clock may drift, or may have been set at a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     least_until: Option<Time>,
     /// The most of the last while, and when that was.
@@ -176,13 +180,19 @@ impl Coverage {
 
     /// A report of `event_at` has come, on the first of the connections that brought it.
     pub fn note_lateness(&mut self, now: Time, event_at: Time) {
+        self.newest_event = self.newest_event.max(Some(event_at));
         let late = now.micros().saturating_sub(event_at.micros());
         self.lateness.take_if(|known| known.least_until.is_some_and(|until| until < now));
         let least_micros = self.lateness.map_or(late, |known| known.least_micros.min(late));
-        let least_until = self.lateness.and_then(|known| known.least_until);
+        let least_until = self.lateness.map_or(Some(now + LEAST_FOR), |known| known.least_until);
         let most = self.lateness.filter(|known| known.most_micros > late && now.since(known.most_at) <= LATE_FOR);
         let (most_micros, most_at) = most.map_or((late, now), |known| (known.most_micros, known.most_at));
         self.lateness = Some(Lateness { least_micros, least_until, most_micros, most_at });
+    }
+
+    /// Whether the stream has shown anything of that time, or later.
+    pub fn has_reached(&self, at: Time) -> bool {
+        self.newest_event.is_some_and(|newest| at <= newest)
     }
 
     /// By how much the stream was late around that time, as far as reports tell.
@@ -223,7 +233,8 @@ impl Coverage {
         self.shown.clear();
         if let Some(known) = &mut self.lateness {
             known.most_micros = known.least_micros;
-            known.least_until = known.least_until.or(Some(last_recorded + LATE_FOR));
+            let until = last_recorded + LATE_FOR;
+            known.least_until = Some(known.least_until.map_or(until, |known| known.min(until)));
         }
         gaps
     }

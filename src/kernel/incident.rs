@@ -23,6 +23,9 @@ pub const DRILL_RULE: &str = "drill";
 /// The rule of a claim window's incident, which no pack can have.
 pub const CLAIM_RULE: &str = "claim_window";
 
+/// The rule of a sale's incident, which no pack can have.
+pub const SALE_RULE: &str = "flatten";
+
 /// How loud: `Critical` rings until somebody acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -89,6 +92,12 @@ impl Notice {
         *self.rule == *DRILL_RULE
     }
 
+    /// What is sold at its owner's word; its lines tell.
+    #[must_use]
+    pub fn is_sale(&self) -> bool {
+        *self.rule == *SALE_RULE
+    }
+
     /// A claim window: each order in it is a message of its own, with the button *Not me*.
     #[must_use]
     pub fn is_claim(&self) -> bool {
@@ -105,6 +114,9 @@ pub struct Contained {
     /// Two clocks, never one: until no new order was possible, and until no stranger's order was open.
     pub blocked_ms: Option<i64>,
     pub orders_gone_ms: Option<i64>,
+    /// It says nothing of what comes after this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_at: Option<Time>,
     /// What was seen, newest last.
     pub lines: Vec<Line>,
 }

@@ -50,6 +50,14 @@ pub struct DeclaredKey {
     pub role: KeyRole,
 }
 
+impl DeclaredKey {
+    /// Countersign's own: never deleted.
+    #[must_use]
+    pub const fn is_own(&self) -> bool {
+        matches!(self.role, KeyRole::Watch | KeyRole::Cancel)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopping {
     pub mode: Mode,

@@ -354,3 +354,34 @@ fn an_old_order_that_its_bot_announced_is_the_bots() {
     desk.answer(ReadOutcome::Balances(Vec::new()));
     check(&desk, "order 2: matched B");
 }
+
+/// A read shows an order that came and went while the stream brought nothing: it may bring both yet, and is waited for once
+/// more. One that has gone past that moment in silence has left them out.
+#[test]
+fn an_order_that_the_stream_has_not_reached_is_waited_for() {
+    for (goes_on, told) in [(false, "order 2: matched B"), (true, "order 2: matched B\n rest_difference")] {
+        let mut desk = comparing();
+        position(&mut desk, vec![balance("USDT", "100", "0")]);
+        desk.wait_ms(1);
+        let order = desk.order(2, "a");
+        desk.say(order.place());
+        desk.answer(ReadOutcome::OpenOrders(vec![order.read(OrderStatus::New)]));
+        desk.answer(ReadOutcome::Balances(vec![balance("USDT", "100", "0")]));
+        desk.wait_ms(2_000);
+        if goes_on {
+            position(&mut desk, vec![balance("USDT", "100", "0")]);
+        }
+        desk.wait_ms(1_000);
+        desk.answer(order.found(OrderStatus::Filled));
+        if !goes_on {
+            check(&desk, "");
+            desk.wait_ms(500);
+            desk.show(order.placed());
+            desk.show(order.filled());
+            desk.wait_ms(2_500);
+            desk.answer(order.found(OrderStatus::Filled));
+        }
+        desk.pass();
+        check(&desk, told);
+    }
+}

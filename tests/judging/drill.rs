@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use countersign::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
 use countersign::kernel::command::{Command, Totp};
+use countersign::kernel::containment::{Aim, StepState};
 use countersign::kernel::declared::Declared;
 use countersign::kernel::event::{Answer, EffectId, Event, TagCheck, Tags, Ticket};
 use countersign::kernel::incident::{IncidentState, Notice, Priority};
@@ -374,6 +375,9 @@ fn a_drilled_key_that_is_gone_is_no_finding_and_makes_no_kill_less_proved() {
     hall.run(2_000);
     let differ = |hall: &Hall| hall.desk.kernel.notices().into_iter().find(|notice| &*notice.rule == "keys_differ");
     assert!(differ(&hall).is_none_or(|notice| notice.state == IncidentState::Ended), "{:#?}", differ(&hall));
+    let plan = hall.desk.kernel.preview(Aim::Kill).unwrap();
+    let drilled = plan.steps.iter().filter(|step| step.what.contains("drill"));
+    assert!(drilled.clone().count() == 3 && drilled.clone().all(|step| step.state == StepState::Proved), "{plan:#?}");
     assert_eq!(hall.order(Command::Kill), Answer::Done);
     hall.run(20_000);
     let progress = hall.desk.kernel.progress().unwrap();

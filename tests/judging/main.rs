@@ -15,6 +15,7 @@ mod exceptions;
 mod claims;
 mod stage;
 mod stopping;
+mod given_back;
 mod trust;
 mod still_speaks;
 mod authority;

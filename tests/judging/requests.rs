@@ -1,7 +1,11 @@
 //! Who cancelled or amended an order, and which ends the exchange made.
 
+use std::time::Duration;
+
 use countersign::kernel::event::{Issuer, OrderRef, ReadOutcome, ReadRequest, TagCheck};
-use countersign::kernel::intent::{AmendTerms, CancelTerms, IntentBody, Refusal, ResultOf, SendOutcome, Target};
+use countersign::kernel::intent::{
+    AmendTerms, CancelTerms, IntentBody, IntentRecord, Refusal, ResultOf, SendOutcome, Target,
+};
 use countersign::kernel::order::{ExecutionType, ExpiryReason, OrderId, OrderStatus, OrderType, Symbol, TimeInForce};
 use countersign::kernel::report::ExecutionReport;
 
@@ -491,4 +495,24 @@ fn amended_unseen(said: Option<&str>, shown_as: &str) {
     let told: Vec<&str> = desk.told.iter().map(|notice| &*notice.rule).collect();
     assert!(desk.sum_up().contains("order 2: matched"), "{} {told:?}", desk.sum_up());
     assert!(!told.contains(&"foreign_order"), "{told:?}");
+}
+
+/// The exchange takes requests of a clock that is seconds behind, and so does this.
+#[test]
+fn a_bot_whose_clock_is_behind_makes_its_own_cancels_no_strangers() {
+    for (target, behind_s) in [(Target::Order(OrderId(2)), 12), (Target::All, 3)] {
+        let mut desk = Desk::open();
+        desk.wait_ms(20_000);
+        let order = desk.order(2, "a");
+        desk.say(order.place());
+        desk.show(order.placed());
+        desk.wait_ms(500);
+        let record = desk.write(cancel(target, Some("c1")));
+        // The answer to the last one has not been read by the time this one is written.
+        let (at, nonce) = (record.at - Duration::from_secs(behind_s), None);
+        desk.deliver(IntentRecord { at, nonce, ..record });
+        desk.show(order.canceled("c1"));
+        desk.pass();
+        check(&desk, "order 2: matched B\n cancel 2: matched");
+    }
 }

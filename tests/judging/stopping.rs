@@ -493,6 +493,44 @@ fn new_keys_leave_what_was_contained_before_told() {
     assert_eq!(stage.desk.kernel.contained_before(), None, "told once");
 }
 
+/// The word of a kill is about one theft: what is done with another key, or long after, is another, on a card of its own.
+#[test]
+fn a_later_theft_stands_on_no_card_that_says_contained() {
+    for declared_anew in [false, true] {
+        let mut stage = Stage::new();
+        assert_eq!(stage.command(Command::Kill, Totp::Absent), Answer::Done);
+        stage.run(20_000);
+        assert_eq!(stage.word(), "contained");
+        if declared_anew {
+            let keys = &mut stage.desk.declared.stopping.as_mut().unwrap().keys;
+            keys.iter_mut().filter(|key| key.role == KeyRole::Bot).for_each(|key| key.print = KeyPrint::of("new"));
+            stage.desk.restart();
+            stage.desk.live(2);
+        } else {
+            stage.desk.wait_ms(700_000);
+        }
+        let again = stage.desk.order(9, "again");
+        stage.desk.show_on(if declared_anew { 2 } else { 1 }, again.placed());
+        stage.desk.pass();
+        let mut thefts = stage.desk.kernel.notices();
+        thefts.retain(|notice| &*notice.rule == "foreign_order");
+        let words: Vec<_> = thefts.iter().map(|notice| notice.contained.as_ref().map(|shown| &*shown.word)).collect();
+        assert_eq!(words, [Some("contained"), None], "{thefts:#?}");
+    }
+}
+
+#[test]
+fn a_resume_is_told_as_no_containment() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.command(Command::Freeze, Totp::Absent), Answer::Done);
+    stage.run(5_000);
+    assert_eq!(stage.command(Command::Resume, Totp::Right { step: 7 }), Answer::Done);
+    stage.desk.lost(1);
+    stage.run(60_000);
+    assert_eq!(stage.word(), "released");
+    assert_eq!(stage.desk.incident("blind").contained_in, None);
+}
+
 /// The kill stands on one card, and the others that were open then name it.
 #[test]
 fn another_incidents_card_says_where_the_containment_is_told() {

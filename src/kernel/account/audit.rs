@@ -46,6 +46,9 @@ pub struct Audit {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     newest: BTreeMap<Asset, Time>,
     reading: Option<Vec<Balance>>,
+    /// When that came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_at: Option<Time>,
     readings: u8,
     pub(super) pre_existing: Option<Box<str>>,
 }
@@ -141,7 +144,9 @@ impl Kernel {
             },
             Purpose::AuditBalances => match outcome {
                 ReadOutcome::Balances(balances) => {
+                    let now = self.now();
                     self.state.audit.reading = Some(balances);
+                    self.state.audit.read_at = Some(now);
                     self.compare_balances();
                 }
                 ReadOutcome::OpenOrders(_)
@@ -256,7 +261,10 @@ impl Kernel {
         match outcome {
             ReadOutcome::Order(snapshot) => {
                 let open = self.state.blotter.orders.get(key).map(|order| order.open);
-                if open == Some(true) && snapshot.status.is_terminal() && self.may_be_ahead(key, &snapshot) {
+                // What the stream has not reached yet it may bring, and so the end of what it has shown.
+                let ahead =
+                    open == Some(true) || open.is_none() && !self.state.coverage.has_reached(snapshot.created_at);
+                if ahead && snapshot.status.is_terminal() && self.may_be_ahead(key, &snapshot) {
                     return;
                 }
                 let suspect = self.state.audit.suspects.remove(key);
@@ -299,6 +307,15 @@ impl Kernel {
         for balance in &position.balances {
             // A time that is still to come would make every later level an overtaken one.
             self.state.audit.take_level(balance, position.updated_at.min(now), running);
+        }
+    }
+
+    /// The stream has had its time, unless it is known by now to be later than it was known to be.
+    pub(super) fn recheck_balances(&mut self) {
+        let due = self.state.audit.read_at.map(|at| at + self.stream_has());
+        match due.filter(|due| self.now() < *due) {
+            Some(due) => drop(self.state.timers.insert((due, Timer::RecheckBalances))),
+            None => self.compare_balances(),
         }
     }
 

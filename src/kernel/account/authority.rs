@@ -129,6 +129,11 @@ impl Kernel {
             // Before a one-time password is used up for nothing.
             self.may_request(person.as_deref(), &ordered.command)?;
         }
+        if ordered.command.needs_totp() {
+            // Whether it is possible would tell a right guess from a wrong one.
+            let now = self.now();
+            self.codes(person.as_deref()).is_locked(now)?;
+        }
         self.is_possible(&ordered)?;
         if ordered.command.needs_totp() {
             self.take_code(person.as_deref(), ordered.totp, ordered.why.is_some())?;
@@ -195,13 +200,18 @@ impl Kernel {
         }
     }
 
-    /// The one-time password counts, and no other of its time step will. Without people there is one for all of them.
-    pub(super) fn take_code(&mut self, person: Option<&str>, totp: Totp, has_reason: bool) -> Result<(), String> {
-        let now = self.now();
-        let codes = match person {
+    /// Without people there is one for all of them.
+    fn codes(&mut self, person: Option<&str>) -> &mut Codes {
+        match person {
             Some(person) => self.state.trust.codes.entry(person.into()).or_default(),
             None => &mut self.state.stop.codes,
-        };
+        }
+    }
+
+    /// The one-time password counts, and no other of its time step will.
+    pub(super) fn take_code(&mut self, person: Option<&str>, totp: Totp, has_reason: bool) -> Result<(), String> {
+        let now = self.now();
+        let codes = self.codes(person);
         codes.is_locked(now)?;
         match totp {
             Totp::Right { .. } if !has_reason => {

@@ -48,6 +48,11 @@ const AFTER_A_KILL: &[&str] = &[
 ];
 const AFTER_A_RELEASE: &[&str] =
     &["The keys may trade again. If that was not meant: `countersign freeze` with this account's name."];
+const OWN_KEY_FROZEN: &[&str] = &[
+    "Cancel the open orders that are not your bot's by hand: countersign's own trading key is frozen, since one of its \
+     keys may be somebody else's.",
+    "Then make new keys for countersign, and look at who reads its host.",
+];
 const ADVICE: &[&str] = &[
     "Stop the bot, and make a new key for it only once this is contained.",
     "Change the password and 2FA of the exchange account, and look at withdrawals and transfers.",
@@ -131,12 +136,22 @@ impl Kernel {
     pub fn preview(&self, aim: Aim) -> Result<Progress, String> {
         let stopping = self.may_stop()?;
         let asked = Asked { aim, by: "nobody yet".into(), incident: None };
-        let mut containment = Containment::new(self.now(), asked, stopping, &self.state.stop.alive);
-        self.state.stop.doubt_master(self.now(), &mut containment);
+        let mut containment = self.new_containment(asked, stopping);
         if aim == Aim::Kill {
             containment.foresee(&self.standings());
         }
         Ok(containment.progress())
+    }
+
+    fn new_containment(&self, asked: Asked, stopping: &Stopping) -> Containment {
+        let now = self.now();
+        let mut containment = Containment::new(now, asked, stopping, &self.state.stop.alive);
+        containment.allow(now, self.owners_keys());
+        self.state.stop.doubt_master(now, &mut containment);
+        if let Some(spent) = self.state.stop.rehearsal.spent() {
+            containment.is_gone(now, spent);
+        }
+        containment
     }
 
     /// The last containment in a sentence, where other keys are declared since.
@@ -215,9 +230,7 @@ impl Kernel {
                 known.take_up(now, asked, &stopping);
             }
             (_, Aim::Freeze | Aim::Kill | Aim::Drill) => {
-                let mut containment = Containment::new(now, asked, &stopping, &self.state.stop.alive);
-                containment.allow(now, self.owners_keys());
-                self.state.stop.doubt_master(now, &mut containment);
+                let mut containment = self.new_containment(asked, &stopping);
                 let before = self.state.stop.containment.take();
                 if let Some(told) = before.as_ref().map(|before| before.told()).or(self.state.stop.before.take()) {
                     containment.follow(now, told);
@@ -284,7 +297,6 @@ impl Kernel {
             self.built_in("containment", Cause::Containment, "", Priority::Critical, HEADLINE, line, ADVICE)
         });
         self.state.stop.incident = Some(id);
-        self.state.book.begin_containment(id);
     }
 
     /// The acts that were asked for and not answered are found out about; the looks are made anew.
@@ -292,12 +304,13 @@ impl Kernel {
         let now = self.now();
         self.state.stop.looks.clear();
         self.state.stop.list_look = None;
-        let of_today = |containment: &Containment| {
-            self.declared.stopping.as_ref().is_some_and(|stopping| containment.is_of(stopping))
+        let of_before = |known: &mut Box<Containment>| {
+            let today = self.declared.stopping.as_ref();
+            !known.is_running() && !today.is_some_and(|today| known.is_of(today) || known.declare(today))
         };
-        let of_before = |known: &mut Box<Containment>| !known.is_running() && !of_today(known);
         if let Some(known) = self.state.stop.containment.take_if(of_before) {
             self.state.stop.before = Some(known.told());
+            self.state.stop.incident.into_iter().for_each(|id| self.state.book.leave(now, id));
             let line = "other keys are declared now, and the way to stop the bot is tried no more".to_owned();
             self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
         }
@@ -435,8 +448,9 @@ impl Kernel {
             self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
         }
         self.show_containment(&containment);
-        if !containment.is_running() {
-            self.state.book.end_containment();
+        match self.state.stop.incident.filter(|_| containment.is_running() && containment.aim != Aim::Release) {
+            Some(id) => self.state.book.begin_containment(id),
+            None => self.state.book.end_containment(),
         }
         self.state.stop.told_over = containment.is_over();
         self.state.stop.containment = Some(containment);
@@ -451,6 +465,7 @@ impl Kernel {
             asked_by: progress.asked_by,
             blocked_ms: progress.blocked_ms,
             orders_gone_ms: progress.orders_gone_ms,
+            over_at: containment.over_at(),
             lines: progress.lines[from..].to_vec(),
         };
         // A theft that was frozen is no less of a theft after its release; what was asked for without one is over.
@@ -458,6 +473,7 @@ impl Kernel {
         let left = match progress.end {
             Some(End::Contained | End::RevokedUnprobed) => AFTER_A_KILL,
             Some(End::Released) if own => AFTER_A_RELEASE,
+            None if containment.is_left_to_its_owner() => OWN_KEY_FROZEN,
             Some(End::Frozen | End::Released | End::Drilled | End::NotProved) | None => &[],
         };
         let released = format!("released by {}; what each key got back stands under what we did", shown.asked_by);

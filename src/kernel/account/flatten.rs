@@ -9,7 +9,7 @@ use crate::kernel::act::{Act, ActOutcome};
 use crate::kernel::blotter::{Announced, Intent, IntentKey, Settled};
 use crate::kernel::event::EffectId;
 use crate::kernel::flatten::{Flatten, LegState, Stage};
-use crate::kernel::incident::Priority;
+use crate::kernel::incident::{Priority, SALE_RULE};
 use crate::kernel::money::Dec;
 use crate::kernel::order::{Asset, Bot};
 use crate::kernel::rule::Cause;
@@ -96,7 +96,7 @@ impl Kernel {
         flatten.confirm(now, plan)?;
         let line = format!("asked for by {by}, with a one-time password: what is free goes to {}", flatten.to);
         let headline = "countersign sells at its owner's word";
-        self.built_in("flatten", Cause::Containment, "flatten", Priority::Warning, headline, line, TOLD);
+        self.built_in(SALE_RULE, Cause::Containment, "flatten", Priority::Warning, headline, line, TOLD);
         Ok(())
     }
 

@@ -321,7 +321,7 @@ impl Kernel {
                 Timer::Silence(bot) => self.check_silence(&bot),
                 Timer::Audit => self.start_audit(),
                 Timer::Recheck(key) => self.recheck(&key),
-                Timer::RecheckBalances => self.compare_balances(),
+                Timer::RecheckBalances => self.recheck_balances(),
                 Timer::Echo => self.check_echoes(),
                 Timer::StillBlind => self.check_still_blind(),
                 // It is driven after every event, this one as well.

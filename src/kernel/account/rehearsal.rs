@@ -36,6 +36,10 @@ impl Rehearsal {
         self.kill.is_none() && self.spent.is_none()
     }
 
+    pub(super) const fn spent(&self) -> Option<&KeyPrint> {
+        self.spent.as_ref()
+    }
+
     pub(super) fn is_spent(&self, key: &KeyPrint) -> bool {
         self.spent.as_ref() == Some(key)
     }
@@ -180,6 +184,7 @@ impl Kernel {
             asked_by: progress.asked_by,
             blocked_ms: progress.blocked_ms,
             orders_gone_ms: None,
+            over_at: None,
             lines: progress.lines[from..].to_vec(),
         };
         self.state.book.contain(id, shown, &[]);

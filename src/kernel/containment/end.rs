@@ -11,12 +11,16 @@ use crate::kernel::time::Time;
 const REOPENS_WITHIN: Duration = Duration::from_secs(600);
 /// The venue's clock and ours are not the same, and a frame takes its time.
 const CLOCKS_APART: Duration = Duration::from_secs(5);
+/// So many lists that fail in a row explain nothing.
+const LISTS_BEFORE_OWN: u32 = 2;
 
 impl Containment {
     /// Somebody else did something on the account, as the stream or a read shows it.
     pub fn handle_foreign(&mut self, now: Time, created_at: Time, what: &str) {
-        if self.aim != Aim::Kill {
-            return;
+        match self.aim {
+            Aim::Kill => {}
+            Aim::Freeze => return self.thaws_by(now, created_at, what),
+            Aim::Release | Aim::Drill => return,
         }
         match self.ended {
             // Long after, it is another theft.
@@ -33,24 +37,63 @@ impl Containment {
         self.list_wanted_of = Some(now);
         self.orders.disturbed();
         self.orders_gone_at = None;
-        // Every other key is blocked, so one of ours is somebody else's as well.
-        let blocked_before = self.blocked_at.is_some_and(|at| at + CLOCKS_APART < created_at);
         for task in self.keys.values_mut() {
             task.doubt();
         }
-        if blocked_before && self.means == Means::SubAccount {
-            for task in self.keys.values_mut().filter(|task| task.goal == Goal::Keep) {
-                task.goal = Goal::Freeze;
-            }
-            self.blocked_at = None;
-            self.say(
-                now,
-                format!(
-                    "{what}, after every key was blocked: countersign's own trading key is \
-                 frozen too, so what is open must be cancelled by hand"
-                ),
-            );
+        let blocked_before = self.blocked_at.is_some_and(|at| at + CLOCKS_APART < created_at);
+        if blocked_before && self.means == Means::SubAccount && self.unexplained.is_none() {
+            self.explain(now, what);
         }
+    }
+
+    fn explain(&mut self, now: Time, what: &str) {
+        self.unexplained = Some((now, what.into()));
+        self.blocked_at = None;
+        self.list_soon(now);
+    }
+
+    /// A stranger's order came after every key was blocked. Either a key was made since, which a list that was asked for
+    /// since then shows, or one of ours is somebody else's as well. What cannot be read explains nothing.
+    pub(super) fn explain_by_list(&mut self, now: Time) {
+        let Some((at, what)) = self.unexplained.clone() else { return };
+        let read = self.list.read_of.is_some_and(|of| at <= of);
+        if read {
+            self.unexplained = None;
+        }
+        let others = self.keys.values().any(|task| task.goal != Goal::Keep && !task.is_blocked());
+        let explained = if read { others } else { self.list.tries.failures < LISTS_BEFORE_OWN };
+        if explained || self.aim != Aim::Kill || self.keys.values().all(|task| task.goal != Goal::Keep) {
+            return;
+        }
+        for task in self.keys.values_mut().filter(|task| task.goal == Goal::Keep) {
+            task.goal = Goal::Freeze;
+        }
+        let line = format!("{what}, after every key was blocked: countersign's own trading key is frozen too");
+        self.say(now, format!("{line}, so what is open must be cancelled by hand"));
+    }
+
+    /// A frozen account stays frozen until somebody gives the rights back: whoever trades has a key that no list has shown.
+    fn thaws_by(&mut self, now: Time, created_at: Time, what: &str) {
+        let Some((_, End::Frozen)) = self.ended else { return };
+        if self.blocked_at.is_none_or(|at| created_at < at) {
+            return;
+        }
+        self.ended = None;
+        self.list_wanted_of = Some(now);
+        self.explain(now, what);
+        self.say(now, format!("not frozen any more: {what}"));
+    }
+
+    /// From then on somebody else's order is another theft, and takes back no word.
+    pub fn over_at(&self) -> Option<Time> {
+        self.ended.filter(|_| self.aim == Aim::Kill).map(|(at, _)| at + REOPENS_WITHIN)
+    }
+
+    /// Its own key can cancel nothing any more.
+    pub fn is_left_to_its_owner(&self) -> bool {
+        self.aim == Aim::Kill
+            && self.is_running()
+            && self.keys.values().any(|task| task.own && task.goal == Goal::Freeze)
     }
 
     /// Works out how far it is. Called after everything that happened.
@@ -63,7 +106,8 @@ impl Containment {
         }
         self.last_foreign.take_if(|at| *at + self.quiet <= now);
         let list_known = self.means == Means::ByHand || self.list.read_of.is_some();
-        let blocked = self.aim != Aim::Release && list_known && self.keys.values().all(KeyTask::is_blocked);
+        let known = list_known && self.unexplained.is_none();
+        let blocked = self.aim != Aim::Release && known && self.keys.values().all(KeyTask::is_blocked);
         match (blocked, self.blocked_at) {
             (true, None) => {
                 self.blocked_at = Some(now);

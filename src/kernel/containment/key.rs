@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::act::{Act, ActOutcome, KeyPrint, KeyRights, KeyRow, ProbeAnswer};
 use crate::kernel::containment::tries::Tries;
+use crate::kernel::stopping::DeclaredKey;
 use crate::kernel::time::Time;
 
 /// Deleting does not wait longer for freezing than so many failures, and not for a look at the living key.
@@ -45,6 +46,9 @@ pub(super) enum Listed {
 pub(super) struct KeyTask {
     pub name: Box<str>,
     pub declared: bool,
+    /// Countersign's own: frozen at the most.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
     /// Nobody declared it, and its owner says that it is his.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allowed: bool,
@@ -82,6 +86,7 @@ impl KeyTask {
         Self {
             name: name.into(),
             declared,
+            own: false,
             allowed: false,
             goal,
             listed: Listed::NotRead,
@@ -102,6 +107,14 @@ impl KeyTask {
             last_probe: None,
             rights_first: None,
         }
+    }
+
+    pub(super) fn of(key: &DeclaredKey, goal: Goal, shown_alive_at: Option<Time>) -> Self {
+        Self { own: key.is_own(), ..Self::new(&key.name, true, goal, shown_alive_at) }
+    }
+
+    pub(super) fn was_proved_dead(&mut self, now: Time) {
+        (self.listed, self.gone_at, self.dead_at) = (Listed::Absent, Some(now), Some(now));
     }
 
     pub(super) fn is_strangers(&self) -> bool {
@@ -377,6 +390,12 @@ impl KeyTask {
     pub(super) fn is_taken_blindly(&self) -> bool {
         let taken = matches!(self.goal, Goal::Freeze | Goal::Delete) && self.listed != Listed::Absent;
         taken && self.rights_before.is_none() && (self.freeze.under_way || self.unsure)
+    }
+
+    /// It was frozen, and can be given back what it had.
+    pub(super) fn is_held(&self) -> bool {
+        let frozen = matches!(self.goal, Goal::Freeze | Goal::Delete) && self.listed != Listed::Absent;
+        frozen && self.rights_before.is_some_and(|rights| rights.any())
     }
 
     /// Says what it will get back, if anything was or is being taken.

@@ -38,6 +38,11 @@ impl Containment {
     }
 
     pub(super) fn list_read(&mut self, now: Time, outcome: &ActOutcome) {
+        self.compare_list(now, outcome);
+        self.explain_by_list(now);
+    }
+
+    fn compare_list(&mut self, now: Time, outcome: &ActOutcome) {
         let ActOutcome::Keys(rows) = outcome else { return self.list.tries.missed(now, outcome) };
         let shows = |print: &KeyPrint| rows.iter().any(|row| row.key == *print);
         if self.witness.as_ref().is_some_and(|own| !shows(own)) {

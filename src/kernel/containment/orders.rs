@@ -244,9 +244,8 @@ impl OrdersTask {
         self.cancels.values().filter(|cancel| !cancel.settled).count()
     }
 
-    pub(super) fn last_failure(&self) -> Option<&str> {
-        let mut cancels = self.cancels.values().filter_map(|cancel| cancel.tries.last.as_deref());
-        self.read.last.as_deref().or(cancels.next())
+    pub(super) fn cancel_failure(&self) -> Option<&str> {
+        self.cancels.values().find_map(|cancel| cancel.tries.last.as_deref())
     }
 
     /// What was under way may have been done: the next read tells.

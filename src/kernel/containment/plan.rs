@@ -128,6 +128,8 @@ impl Containment {
         for (print, task) in &self.keys {
             match task.goal {
                 Goal::Keep => {}
+                // Declared since, and never frozen.
+                Goal::Thaw if task.rights_before.is_none() => {}
                 Goal::ByHand => steps.push(by_hand(task, self.aim)),
                 Goal::Freeze => steps.push(freeze(print, task)),
                 Goal::Thaw => steps.push(thaw(task)),
@@ -163,7 +165,7 @@ impl Containment {
         let read = self.list.read_of.is_some_and(|of| self.blocked_at.is_some_and(|at| of >= at));
         PlanStep {
             what: "freeze every key of the account that is not declared".into(),
-            after: "at once, and every 10 s".into(),
+            after: "at once, and every 10 s until the end".into(),
             proof: "the exchange's list shows declared keys alone".into(),
             on_failure: "an undeclared key is kept frozen and asked about; never deleted unasked".into(),
             state: if read && strangers.is_empty() && !self.too_many_keys {
@@ -178,6 +180,11 @@ impl Containment {
     fn cancel_step(&self) -> PlanStep {
         let left = self.orders.left();
         let done = self.orders.gone_at.is_some();
+        let held_up = match self.orders.cancel_failure().filter(|_| !done) {
+            _ if self.is_left_to_its_owner() => "; countersign's own key is frozen: cancel them by hand".to_owned(),
+            Some(failure) => format!("; {failure}"),
+            None => String::new(),
+        };
         PlanStep {
             what: "cancel every open order that is not your bot's, and was not there before".into(),
             after: "at once, order by order".into(),
@@ -189,7 +196,8 @@ impl Containment {
                 (false, false) => StepState::Waiting,
             },
             detail: Some(
-                format!("{} cancelled, {left} to go, {} spared", self.orders.cancelled, self.orders.spared).into(),
+                format!("{} cancelled, {left} to go, {} spared{held_up}", self.orders.cancelled, self.orders.spared)
+                    .into(),
             ),
         }
     }
@@ -201,7 +209,7 @@ impl Containment {
             proof: "both reads show spared orders only".into(),
             on_failure: "a failed read counts as unknown, and is made again".into(),
             state: if self.orders.gone_at.is_some() { StepState::Proved } else { state_of(&self.orders.read) },
-            detail: self.orders.last_failure().map(Into::into),
+            detail: self.orders.read.last.clone(),
         }
     }
 }

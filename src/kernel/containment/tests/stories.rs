@@ -210,6 +210,52 @@ fn strangers_orders_after_every_key_is_blocked_make_our_own_key_a_suspect() {
     assert!(!world.venue.can_trade(&key("cancel")), "{:#?}", world.plan.progress());
 }
 
+/// A key that was made since explains the order, so countersign keeps its own, with which it cancels what that key placed.
+#[test]
+fn a_new_keys_order_after_the_end_leaves_our_own_key_alone() {
+    for lists_fail in [false, true] {
+        let mut world = World::new(Aim::Kill);
+        world.run(Duration::from_secs(60));
+        world.check_contained();
+        world.now = world.now + Duration::from_secs(30);
+        let late = KeyRow { key: key("late"), name: "late".into(), created_at: world.now, rights: RIGHTS };
+        world.venue.keys.insert(late.key.clone(), late);
+        world.venue.orders.insert(order(9), Standing::Cancel);
+        let lists = world.calls[&Kind::List];
+        let failing = if lists_fail { 2 } else { 0 };
+        world.faults = (1..=failing).map(|nth| (Kind::List, lists + nth, Fault::Refused)).collect();
+        world.plan.handle_foreign(world.now, world.now, "order 9 of THINUSDT is not your bot's");
+        assert_eq!(world.plan.blocked_at, None, "new orders come");
+        world.run(Duration::from_secs(60));
+        assert!(!world.venue.can_trade(&key("late")), "{:#?}", world.plan.progress());
+        assert_eq!(world.venue.can_trade(&key("cancel")), !lists_fail, "what cannot be read explains nothing");
+        assert!(lists_fail || !world.venue.orders.contains_key(&order(9)), "{:#?}", world.plan.progress());
+        assert_eq!(world.plan.is_left_to_its_owner(), lists_fail);
+    }
+}
+
+/// Frozen is a word about every key: it does not outlive an order that somebody places, and a second freeze looks anew.
+#[test]
+fn a_key_made_after_a_freeze_is_frozen_once_it_trades_or_somebody_asks() {
+    for asked_again in [false, true] {
+        let mut world = World::new(Aim::Freeze);
+        world.run(Duration::from_secs(60));
+        world.now = world.now + Duration::from_secs(30);
+        let late = KeyRow { key: key("late"), name: "late".into(), created_at: world.now, rights: RIGHTS };
+        world.venue.keys.insert(late.key.clone(), late);
+        if asked_again {
+            let asked = Asked { aim: Aim::Freeze, by: "owner".into(), incident: None };
+            world.plan.take_up(world.now, asked, &stopping(Means::SubAccount));
+        } else {
+            world.plan.handle_foreign(world.now, world.now, "order 9 of THINUSDT is not your bot's");
+        }
+        assert!(world.plan.is_running());
+        world.run(Duration::from_secs(60));
+        assert_eq!(world.plan.ended.map(|(_, end)| end), Some(End::Frozen), "{:#?}", world.plan.progress());
+        assert!(!world.venue.can_trade(&key("late")) && world.venue.can_trade(&key("cancel")));
+    }
+}
+
 #[test]
 fn a_freeze_takes_every_right_and_nothing_else_and_can_become_a_kill() {
     let mut world = World::new(Aim::Freeze);
