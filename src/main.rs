@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use countersign::cli::WrongUsage;
 use countersign::cli::ask::{self, Ask, AskError};
 use countersign::cli::decode::DecodeArgs;
 use countersign::cli::demo::{self, DemoArgs};
@@ -104,7 +105,10 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", explain(&error));
-            let status = error.downcast_ref::<RunError>().map_or(1, RunError::exit_status);
+            let status = match error.downcast_ref::<WrongUsage>() {
+                Some(_) => 2,
+                None => error.downcast_ref::<RunError>().map_or(1, RunError::exit_status),
+            };
             ExitCode::from(status)
         }
     }
