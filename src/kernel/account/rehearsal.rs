@@ -181,6 +181,7 @@ impl Kernel {
             blocked_ms: progress.blocked_ms,
             orders_gone_ms: None,
             lines: progress.lines[from..].to_vec(),
+            lines_left_out: from,
         };
         self.state.book.contain(id, shown, &[]);
     }
