@@ -20,6 +20,7 @@ use countersign::cli::trust::{self, Trust};
 use countersign::cli::{access, run::on_signal};
 use countersign::clock;
 use countersign::config::Config;
+use countersign::sim::control::CONTROLS;
 use countersign::sim::run::{self as sim, SimArgs};
 use tracing_subscriber::EnvFilter;
 
@@ -76,6 +77,7 @@ enum Command {
     /// Read recorded frames of the private stream, line by line
     Decode(DecodeArgs),
     /// The simulated exchange alone, for anybody's client
+    #[command(after_help = CONTROLS)]
     Sim(SimArgs),
     /// Thefts and faults in virtual time, from seeds, judged by the simulated exchange's own ledger
     Simulate(SimulateArgs),
