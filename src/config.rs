@@ -247,7 +247,7 @@ impl Config {
             account: Account::new(&account.name),
             bots: BTreeMap::new(),
             tagged_only: account.tagged_only,
-            familiar_networks: account.familiar_networks,
+            familiar_networks: networks(account.familiar_networks)?,
             waits: account.waits.checked()?,
             stopping: None,
             exceptions: Vec::new(),
@@ -428,6 +428,17 @@ fn exceptions(tables: Vec<ExceptionTable>, rules: &RuleSet) -> Result<Vec<LocalE
     Ok(exceptions)
 }
 
+/// What was meant to be one address must not make millions familiar.
+fn networks(given: Vec<Network>) -> Result<Vec<Network>, String> {
+    match given.iter().find(|network| network.trimmed() != **network) {
+        None => Ok(given),
+        Some(odd) => Err(format!(
+            "account.familiar_networks: {odd} is {}, the whole network\nhint: write it so, or the address alone",
+            odd.trimmed()
+        )),
+    }
+}
+
 fn name(text: &str, field: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=40).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('_') {
@@ -499,5 +510,21 @@ impl BotTable {
         };
         let limits = Limits { symbols: self.symbols, quote: self.quote, orders_per_minute: self.orders_per_minute };
         Ok((limits, BotConfig { bot: bot.clone(), uids: self.uids, token: self.token, tags }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_familiar_network_is_written_as_the_network_it_is() {
+        let read = |text: &str| networks(vec!["198.51.100.0/24".parse().unwrap(), text.parse().unwrap()]);
+        for text in ["203.0.113.0/24", "203.0.113.5", "10.0.0.0/8", "2001:db8::/32"] {
+            assert_eq!(read(text).map(|networks| networks.len()), Ok(2), "{text}");
+        }
+        let refused = read("203.0.113.5/8").unwrap_err();
+        assert!(refused.contains("203.0.113.5/8 is 203.0.0.0/8, the whole network"), "{refused}");
+        assert!(read("2001:db8::1/32").is_err());
     }
 }

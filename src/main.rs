@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use countersign::cli::WrongUsage;
 use countersign::cli::ask::{self, Ask, AskError};
 use countersign::cli::decode::DecodeArgs;
 use countersign::cli::demo::{self, DemoArgs};
@@ -19,6 +20,7 @@ use countersign::cli::trust::{self, Trust};
 use countersign::cli::{access, run::on_signal};
 use countersign::clock;
 use countersign::config::Config;
+use countersign::sim::control::CONTROLS;
 use countersign::sim::run::{self as sim, SimArgs};
 use tracing_subscriber::EnvFilter;
 
@@ -75,6 +77,7 @@ enum Command {
     /// Read recorded frames of the private stream, line by line
     Decode(DecodeArgs),
     /// The simulated exchange alone, for anybody's client
+    #[command(after_help = CONTROLS)]
     Sim(SimArgs),
     /// Thefts and faults in virtual time, from seeds, judged by the simulated exchange's own ledger
     Simulate(SimulateArgs),
@@ -104,7 +107,10 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", explain(&error));
-            let status = error.downcast_ref::<RunError>().map_or(1, RunError::exit_status);
+            let status = match error.downcast_ref::<WrongUsage>() {
+                Some(_) => 2,
+                None => error.downcast_ref::<RunError>().map_or(1, RunError::exit_status),
+            };
             ExitCode::from(status)
         }
     }

@@ -9,7 +9,7 @@ use crate::kernel::card;
 use crate::kernel::containment::{Aim, Progress, StepState};
 use crate::kernel::coverage::Sight;
 use crate::kernel::credential::CredentialOutcome;
-use crate::kernel::incident::{IncidentState, Notice, Priority};
+use crate::kernel::incident::{IncidentState, Line, Notice, Priority};
 use crate::kernel::order::Symbol;
 
 /// Incidents that a list shows; older ones are counted.
@@ -151,20 +151,31 @@ pub fn plan(progress: &Progress) -> String {
 
 /// How far it is, and how it ended.
 pub fn containment(progress: &Progress) -> String {
-    let seconds = |ms: Option<i64>| {
-        ms.map_or_else(|| "not yet".to_owned(), |ms| format!("after {}.{:03} s", ms / 1_000, ms % 1_000))
+    let clock_of = |text: &mut String, what: &str, ms: Option<i64>| match ms {
+        Some(ms) => say(text, format_args!("{what}: after {}.{:03} s\n", ms / 1_000, ms % 1_000)),
+        None if progress.end.is_none() => say(text, format_args!("{what}: not yet\n")),
+        None => {}
     };
     let mut text = format!("{}, asked for by {}\n", progress.word.to_uppercase(), progress.asked_by);
     text.push_str(&steps(progress));
     if progress.aim != Aim::Release {
-        say(&mut text, format_args!("new orders blocked: {}\n", seconds(progress.blocked_ms)));
+        clock_of(&mut text, "new orders blocked", progress.blocked_ms);
     }
     // Nothing else looks at orders.
     if progress.aim == Aim::Kill {
-        say(&mut text, format_args!("strangers' orders gone: {}\n", seconds(progress.orders_gone_ms)));
+        clock_of(&mut text, "strangers' orders gone", progress.orders_gone_ms);
     }
     if let Some(before) = &progress.before {
         say(&mut text, format_args!("before this: {before}\n"));
+    }
+    text
+}
+
+/// What was seen, line by line.
+pub fn seen(progress: &Progress) -> String {
+    let mut text = String::new();
+    for Line { at, text: seen } in &progress.lines {
+        say(&mut text, format_args!("{at} {seen}\n"));
     }
     text
 }
@@ -250,7 +261,44 @@ fn say(text: &mut String, line: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
     use crate::kernel::card::tests::notice;
+    use crate::kernel::containment::End;
     use crate::kernel::incident::Priority;
+    use crate::kernel::time::Time;
+
+    /// A clock that ran or runs is told; of what has ended without it, and of what gives back, there is none.
+    #[test]
+    fn a_containment_has_the_clocks_that_run_or_ran() {
+        let (blocked, gone) = ("new orders blocked: ", "strangers' orders gone: ");
+        for (aim, end, clocks, says, hides) in [
+            (Aim::Kill, None, [None, None], vec![blocked, gone, "not yet"], vec![]),
+            (Aim::Kill, Some(End::Contained), [Some(1), Some(2)], vec!["0.001 s", "0.002 s"], vec!["not yet"]),
+            (Aim::Kill, Some(End::RevokedUnprobed), [None, Some(2)], vec![gone], vec![blocked]),
+            (Aim::Freeze, None, [None, None], vec!["blocked: not yet"], vec![gone]),
+            (Aim::Release, None, [Some(1), None], vec![], vec![blocked, gone]),
+            (Aim::Release, Some(End::Released), [Some(1), None], vec![], vec![blocked, gone]),
+        ] {
+            let at = Time::from_millis(1_764_000_005_123);
+            let progress = Progress {
+                word: "as it is".into(),
+                aim,
+                incident: None,
+                asked_by: "owner".into(),
+                started_at: at,
+                blocked_ms: clocks[0],
+                orders_gone_ms: clocks[1],
+                ended_ms: None,
+                end,
+                bot_is_being_stopped: false,
+                steps: Vec::new(),
+                before: None,
+                lines: vec![Line { at, text: "key bot: no right is left".into() }],
+            };
+            let text = containment(&progress);
+            assert!(says.iter().all(|part| text.contains(part)), "{aim:?} {end:?}: {says:?} in {text}");
+            assert!(!hides.iter().any(|part| text.contains(part)), "{aim:?} {end:?}: none of {hides:?} in {text}");
+            assert_eq!(seen(&progress), "2025-11-24 16:00:05.123 key bot: no right is left\n");
+        }
+    }
 
     /// A kill cancels what has not traded, and then there is no money in it.
     #[test]

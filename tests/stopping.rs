@@ -203,7 +203,8 @@ async fn a_kill_ends_the_theft_and_proves_it() {
     stolen.push(protective_looking(&stage).await);
     until_strangers(&stage, 7).await;
 
-    let shown = stage.countersign(&["kill", "main", "--plan", "--json"], "").await;
+    let shown = stage.countersign(&["kill", "main", "--plan", "--json", "--incident", "99999"], "").await;
+    assert!(shown.status == 0 && shown.err.contains("there is no incident 99999"), "{shown:?}");
     assert!(shown.json()["steps"].as_array().unwrap().iter().all(|step| step["state"] == "waiting"), "{shown:?}");
     let unsaid = stage.countersign(&["kill", "main"], "main\n").await;
     assert!(unsaid.status == 1 && unsaid.err.contains("hint: --yes says so"), "{unsaid:?}");
@@ -291,6 +292,31 @@ async fn tap(api: &BotApi, label: &str) {
     }
 }
 
+/// The daemon does not even run: what means nothing is no matter of its.
+#[tokio::test]
+async fn what_means_nothing_is_wrong_usage() {
+    let stage = armed(3, None).await;
+    let manual = |side, notional, orders, span| {
+        let named =
+            ["manual", "main", "--symbol", "BTCUSDT", "--why", "by hand", "--side", side, "--notional", notional];
+        [&named[..], &["--orders", orders, "--for", span]].concat()
+    };
+    for (what, arguments, status) in [
+        ("nothing wrong but the daemon", vec!["flatten", "main", "--to", "USDT", "--why", "closed"], 1),
+        ("no per cent", vec!["flatten", "main", "--to", "USDT", "--why", "closed", "--within", "2"], 2),
+        ("no span", vec!["allow", "main", "203.0.113.7", "the office", "--for", "3w"], 2),
+        ("no address", vec!["allow", "main", "home", "the office"], 2),
+        ("no span of a disarm", vec!["disarm", "main", "the audit", "--for", "soon"], 2),
+        ("99 orders", manual("BUY", "2000USDT", "99", "30m"), 2),
+        ("no side", manual("UP", "2000USDT", "3", "30m"), 2),
+        ("no asset", manual("BUY", "2000", "3", "30m"), 2),
+        ("too long", manual("BUY", "2000USDT", "3", "9h"), 2),
+    ] {
+        let said = stage.countersign(&arguments, "").await;
+        assert_eq!(said.status, status, "{what}: {said:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_freeze_is_taken_back_with_a_one_time_password() {
     let stage = armed(2, None).await;
@@ -299,8 +325,10 @@ async fn a_freeze_is_taken_back_with_a_one_time_password() {
     let early = stage.countersign(&["resume", "main", "--why", "it was a test"], &one_time_password(0)).await;
     assert!(early.status == 1 && early.err.contains("nothing was frozen"), "{early:?}");
 
-    let frozen = stage.countersign(&["freeze", "main", "--yes", "--json"], "").await;
+    // A label that nobody knows holds up no emergency.
+    let frozen = stage.countersign(&["freeze", "main", "--yes", "--json", "--incident", "99999"], "").await;
     assert_eq!((frozen.status, &frozen.json()["word"]), (0, &json!("frozen")), "{frozen:?}");
+    assert!(frozen.err.contains("there is no incident 99999: it is told without one"), "{frozen:?}");
     assert_eq!(refused_with(&stage).await, Some(-2015), "a frozen key trades no more");
     let reads = stage.client("bot").open_orders(None).await;
     assert!(reads.is_ok(), "it is still a key: {reads:?}");

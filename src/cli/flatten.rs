@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 
+use crate::cli::WrongUsage;
 use crate::cli::trust::{is_request, one_time_password, reason};
 use crate::config::Config;
 use crate::inlet::operator::{OperatorCommand, ask};
@@ -42,7 +43,7 @@ impl FlattenArgs {
     }
 }
 
-/// The exit status is 0 only if all that was offered was sold, or was only to be shown.
+/// The exit status is 0 only if all that was offered was sold, or it was only to be shown.
 pub async fn run(args: FlattenArgs, json: bool, config: &Config, out: &mut impl Write) -> anyhow::Result<u8> {
     let within = part(&args.within)?;
     let why = if args.plan { None } else { reason(args.why.as_slice())? };
@@ -66,17 +67,18 @@ pub async fn run(args: FlattenArgs, json: bool, config: &Config, out: &mut impl 
     let sale = follow(&socket).await?;
     print(&sale, json, out)?;
     if !json && !sale.is_whole() {
-        eprintln!("not everything that you agreed to is sold, or it is not known: the exit status is 1");
+        eprintln!("not all that was offered is sold, or it is not known: the exit status is 1");
     }
     Ok(u8::from(!sale.is_whole()))
 }
 
 /// `1%` is 0.01.
-fn part(text: &str) -> anyhow::Result<Dec> {
+fn part(text: &str) -> Result<Dec, WrongUsage> {
     let percent: Option<Dec> = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
     let hundredth: Option<Dec> = "0.01".parse().ok();
     let part = percent.zip(hundredth).and_then(|(percent, hundredth)| percent.checked_mul(hundredth));
-    part.ok_or_else(|| anyhow!("--within is {text:?}\nhint: a part of the price in per cent, like 0.5%"))
+    let wrong = || WrongUsage(format!("--within is {text:?}\nhint: a part of the price in per cent, like 0.5%"));
+    part.ok_or_else(wrong)
 }
 
 async fn follow(socket: &Path) -> anyhow::Result<Sale> {

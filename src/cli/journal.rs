@@ -35,6 +35,8 @@ pub fn verify(file: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<u
             writeln!(out, "{}", json!({ "ok": false, "error": error.to_string() }))?;
             return Ok(1);
         }
+        // It names the file itself.
+        Err(error @ JournalError::Open { .. }) => return Err(error.into()),
         Err(error) => return Err(anyhow::Error::new(error).context(file.display().to_string())),
     };
     if json {

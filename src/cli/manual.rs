@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
+use crate::cli::WrongUsage;
 use crate::cli::trust::{is_request, one_time_password, watched};
 use crate::config::Config;
 use crate::inlet::operator::{OperatorCommand, ask};
@@ -65,7 +65,8 @@ pub async fn run(command: Hand, json: bool, config: &Config, out: &mut impl Writ
                 [&args.side, &args.orders, &args.span, &args.why].map(|given| given.as_deref().unwrap_or_default());
             let claim = Claim::parse(&args.symbol.join(","), side, &args.notional.join(","), orders, span);
             let claim = claim.and_then(|claim| check_reason(why).map(|()| claim));
-            let claim = claim.map_err(|wrong| anyhow!("{wrong}\nhint: `countersign manual --help` shows the form"))?;
+            let wrong = |wrong| WrongUsage(format!("{wrong}\nhint: `countersign manual --help` shows the form"));
+            let claim = claim.map_err(wrong)?;
             let said = format!("a claim window is open for {} minutes: {claim}", claim.minutes);
             let (code, why) = (Some(one_time_password()?), Some(why.into()));
             let order = OperatorCommand::Order { incident: None, order: Command::Manual { claim }, code, why };

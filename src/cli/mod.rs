@@ -15,3 +15,8 @@ pub mod rules;
 pub mod journal;
 pub mod secret;
 pub mod simulate;
+
+/// What was typed can mean nothing: its exit status is that of arguments that cannot be parsed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUsage(pub String);

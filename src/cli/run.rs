@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ConfigError};
 use crate::daemon::{self, Bound, DaemonError};
 use crate::kernel::account::NO_PASSWORDS;
+use crate::kernel::declared::Network;
 use crate::kernel::stopping::Mode;
 use crate::secret;
 
@@ -47,6 +48,7 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
     let account = config.declared.account.clone();
     let mode = config.containment.mode;
     let no_passwords = config.declared.no_passwords;
+    let wide: Vec<_> = config.declared.familiar_networks.iter().copied().filter(Network::is_wide).collect();
     let shutdown = on_signal().map_err(RunError::Signals)?;
     let ready = |bound: &Bound| {
         tracing::info!(
@@ -59,6 +61,9 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
         );
         if no_passwords {
             tracing::warn!("{NO_PASSWORDS}.");
+        }
+        for network in &wide {
+            tracing::warn!("familiar_networks: {network} is very wide, and an address of anybody in it is no finding.");
         }
     };
     daemon::run(config, None, ready, shutdown).await?;

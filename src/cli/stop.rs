@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::cli::flatten::{self, FlattenArgs};
 use crate::cli::trust::{is_request, one_time_password, reason, watched};
 use crate::config::Config;
-use crate::inlet::operator::{OperatorCommand, ask};
+use crate::inlet::operator::{OperatorCommand, OperatorError, ask};
 use crate::kernel::act::KeyPrint;
 use crate::kernel::command::Command;
 use crate::kernel::containment::{Aim, End, Progress, StepState};
@@ -82,6 +82,9 @@ pub async fn run(command: Stop, json: bool, config: &Config, out: &mut impl Writ
                 }
                 None => desk.print(progress.as_ref(), out)?,
             }
+            if !json {
+                write!(out, "{}", progress.as_ref().map(words::seen).unwrap_or_default())?;
+            }
             Ok(u8::from(progress.is_some_and(|progress| !is_proved(&progress))))
         }
         Stop::Flatten(args) => {
@@ -122,6 +125,7 @@ impl Desk<'_> {
         out: &mut impl Write,
     ) -> anyhow::Result<u8> {
         watched(config, &args.account)?;
+        let incident = self.known(args.incident).await?;
         if args.plan || !args.yes {
             let answer = ask(self.socket, &OperatorCommand::Plan { aim }).await?;
             let plan: Progress = serde_json::from_value(answer["plan"].clone())?;
@@ -134,10 +138,6 @@ impl Desk<'_> {
             }
             confirm(&args.account, &plan)?;
         }
-        let incident = args.incident.map(IncidentId);
-        if let Some(id) = incident {
-            ask(self.socket, &OperatorCommand::Incident { id }).await?;
-        }
         let order = OperatorCommand::Order { incident, order, code: None, why: args.why.map(Into::into) };
         if is_request(&ask(self.socket, &order).await?) {
             return Ok(1);
@@ -147,6 +147,19 @@ impl Desk<'_> {
             return Ok(0);
         }
         self.follow(out).await
+    }
+
+    /// The book drops old incidents, and an emergency does not wait for the right number.
+    async fn known(&self, incident: Option<u64>) -> anyhow::Result<Option<IncidentId>> {
+        let Some(id) = incident.map(IncidentId) else { return Ok(None) };
+        match ask(self.socket, &OperatorCommand::Incident { id }).await {
+            Ok(_) => Ok(Some(id)),
+            Err(OperatorError::Refused { .. }) => {
+                eprintln!("there is no incident {id}: it is told without one");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn progress(&self) -> anyhow::Result<Option<Progress>> {

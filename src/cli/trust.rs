@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use crate::cli::WrongUsage;
 use crate::config::Config;
 use crate::inlet::operator::{OperatorCommand, ask};
 use crate::kernel::account::{RequestStatus, Status};
@@ -163,10 +164,10 @@ async fn waiting(config: &Config) -> anyhow::Result<Vec<RequestStatus>> {
     Ok(status.requests)
 }
 
-fn allowable(text: &str) -> anyhow::Result<Allowable> {
-    text.parse().map_err(|refused| anyhow!("{refused}"))
+fn allowable(text: &str) -> Result<Allowable, WrongUsage> {
+    text.parse().map_err(WrongUsage)
 }
 
-fn span(text: &str) -> anyhow::Result<u64> {
-    read_span(text).ok_or_else(|| anyhow!("{text:.20?} is no span of time\nhint: 30m, 2h or 30d"))
+fn span(text: &str) -> Result<u64, WrongUsage> {
+    read_span(text).ok_or_else(|| WrongUsage(format!("{text:.20?} is no span of time\nhint: 30m, 2h or 30d")))
 }

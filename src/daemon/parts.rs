@@ -112,7 +112,7 @@ impl Parts {
 fn one_time_passwords(config: &Config, secrets: &Secrets<'_>) -> Result<Passwords, DaemonError> {
     let load = |reference: &Reference| {
         let passwords = OneTimePasswords::new(&secrets.load(reference)?, &config.declared.account);
-        passwords.map_err(|error| DaemonError::Setting(error.to_string()))
+        passwords.map_err(|error| DaemonError::Setting(format!("{reference}: {error}")))
     };
     let common = config.operators.totp.as_ref().map(load).transpose()?;
     let mut passwords = common.map(Passwords::common).unwrap_or_default();

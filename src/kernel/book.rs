@@ -292,11 +292,11 @@ impl Book {
         let Some(incident) = self.incidents.get_mut(&id) else {
             return Err(format!("there is no incident {id}: `countersign incidents` lists them"));
         };
-        if shown.is_some_and(|shown| shown != incident.notice.revision) {
-            return Err(format!("incident {id} has grown since you were shown it: look again, then acknowledge"));
-        }
         if incident.notice.state != IncidentState::Open {
             return Err(format!("incident {id} is not open any more"));
+        }
+        if shown.is_some_and(|shown| shown != incident.notice.revision) {
+            return Err(format!("incident {id} has grown since you were shown it: look again, then acknowledge"));
         }
         incident.notice.state = IncidentState::Acknowledged;
         incident.notice.acknowledged_by = Some(by.into());

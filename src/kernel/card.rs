@@ -149,14 +149,25 @@ fn drawn(notice: &Notice, repeated: bool, kept: usize) -> Words {
 /// How far the containment is, with both of its clocks.
 fn done(words: &mut Words, contained: &Contained, is_drill: bool) {
     let seconds = |ms: i64| format!("{}.{:03} s", ms / 1_000, ms % 1_000);
-    let clock_of = |ms: Option<i64>| ms.map_or_else(|| "not yet".to_owned(), |ms| format!("after {}", seconds(ms)));
+    let clock_of = |words: &mut Words, what: &str, ms: Option<i64>, is_awaited: bool| match ms {
+        Some(ms) => words.say(&format!("\n{what}: after {}", seconds(ms))),
+        None if is_awaited => words.say(&format!("\n{what}: not yet")),
+        // Nothing is done about it: its end would never come.
+        None => {}
+    };
     let word = contained.word.to_uppercase();
     let by = cut(&clean(&contained.asked_by), SHORT_UNITS_MAX);
     words.labelled("What we did", &format!("{word} (asked for by {by})"));
-    words.say(&format!("\nNew orders blocked: {}", clock_of(contained.blocked_ms)));
-    // A drill touches no order.
-    if !is_drill {
-        words.say(&format!("\nStrangers' orders gone: {}", clock_of(contained.orders_gone_ms)));
+    if !contained.is_release() {
+        clock_of(words, "New orders blocked", contained.blocked_ms, contained.is_under_way());
+        // A drill touches no order, nor does a freeze.
+        let is_awaited = contained.word.starts_with("not contained");
+        clock_of(words, "Strangers' orders gone", contained.orders_gone_ms, is_awaited);
+    }
+    match (contained.lines_left_out, is_drill) {
+        (0, _) => {}
+        (count, true) => words.say(&format!("\n({} left out)", counted(count, "earlier line"))),
+        (count, false) => words.say(&format!("\n({}: countersign containment)", counted(count, "earlier line"))),
     }
     for line in &contained.lines {
         words.say(&format!("\n{} {}", clock(line.at), cut(&clean(&line.text), SENTENCE_UNITS_MAX)));
@@ -379,6 +390,53 @@ pub(crate) mod tests {
              Opened 2025-11-24 16:00:05.123 UTC, changed 2025-11-24 16:00:05.123 UTC, revision 3"
         );
         assert!(words.html.starts_with("<b>CRITICAL · main · incident 12</b>\n<b>Not your bot"));
+    }
+
+    #[test]
+    fn what_is_done_has_the_clocks_that_run_or_ran_and_counts_what_it_leaves_out() {
+        let (blocked, gone) = ("New orders blocked: ", "Strangers' orders gone: ");
+        for (word, clocks, is_drill, left_out, says, hides) in [
+            ("not contained", [None, None], false, 0, vec![blocked, gone, "not yet"], vec!["earlier line"]),
+            ("not contained", [Some(1_300), None], false, 0, vec!["blocked: after 1.300 s", "gone: not yet"], vec![]),
+            (
+                "contained",
+                [Some(1_300), Some(2_000)],
+                false,
+                0,
+                vec!["after 1.300 s", "after 2.000 s"],
+                vec!["not yet"],
+            ),
+            ("not frozen yet", [None, None], false, 0, vec!["blocked: not yet"], vec![gone]),
+            (
+                "frozen",
+                [Some(900), None],
+                false,
+                1,
+                vec!["after 0.900 s", "(1 earlier line: countersign con"],
+                vec![gone],
+            ),
+            ("not released yet", [None, None], false, 0, vec![], vec![blocked, gone]),
+            ("released", [Some(900), None], false, 3, vec!["(3 earlier lines: countersign con"], vec![blocked, gone]),
+            ("revoked, unprobed", [None, Some(1)], false, 0, vec![gone], vec![blocked]),
+            ("drill: not proved yet", [None, None], true, 2, vec!["blocked: not yet", "lines left out)"], vec![gone]),
+            ("drill: not proved", [None, None], true, 0, vec![], vec![blocked, gone]),
+        ] {
+            let mut shown = notice("main", 12, 3, Priority::Critical);
+            if is_drill {
+                shown.rule = crate::kernel::incident::DRILL_RULE.into();
+            }
+            shown.contained = Some(Contained {
+                word: word.into(),
+                asked_by: "owner".into(),
+                blocked_ms: clocks[0],
+                orders_gone_ms: clocks[1],
+                lines: Vec::new(),
+                lines_left_out: left_out,
+            });
+            let text = card(&shown, false).plain;
+            assert!(says.iter().all(|part| text.contains(part)), "{word}: {says:?} in {text}");
+            assert!(!hides.iter().any(|part| text.contains(part)), "{word}: none of {hides:?} in {text}");
+        }
     }
 
     #[test]

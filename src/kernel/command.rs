@@ -18,9 +18,6 @@ use crate::kernel::time::Time;
 /// An allowance widens what is trusted for so long at the most, so that somebody looks at it once a quarter.
 pub const ALLOWED_FOR_MAX: Duration = Duration::from_secs(90 * 86_400);
 pub const DISARMED_FOR_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// An allowed network is somebody's, not a continent's.
-const PREFIX_V4_MIN: u8 = 16;
-const PREFIX_V6_MIN: u8 = 32;
 /// Digits of a key's print.
 const PRINT_DIGITS: usize = 16;
 
@@ -203,7 +200,7 @@ impl Allowable {
     #[must_use]
     pub fn is_too_wide(&self) -> bool {
         match self {
-            Self::Network(network) => network.prefix() < if network.is_ipv4() { PREFIX_V4_MIN } else { PREFIX_V6_MIN },
+            Self::Network(network) => network.is_wide(),
             Self::Key(_) => false,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -113,6 +113,10 @@ pub struct QuoteLimit {
     pub notional_per_hour: Dec,
 }
 
+/// A familiar network is somebody's, not a continent's.
+const PREFIX_V4_MIN: u8 = 16;
+const PREFIX_V6_MIN: u8 = 32;
+
 /// An address range in CIDR form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -123,23 +127,36 @@ pub struct Network {
 
 impl Network {
     #[must_use]
-    pub const fn prefix(&self) -> u8 {
-        self.prefix
+    pub const fn is_wide(&self) -> bool {
+        self.prefix < if self.address.is_ipv4() { PREFIX_V4_MIN } else { PREFIX_V6_MIN }
     }
 
+    /// Written as what it is: no bit of a single host stands in it.
     #[must_use]
-    pub const fn is_ipv4(&self) -> bool {
-        self.address.is_ipv4()
+    pub fn trimmed(&self) -> Self {
+        let address = match self.address {
+            IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & self.mask_v4())),
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & self.mask_v6())),
+        };
+        Self { address, prefix: self.prefix }
+    }
+
+    fn mask_v4(&self) -> u32 {
+        u32::MAX.checked_shl(32_u32.saturating_sub(self.prefix.into())).unwrap_or(0)
+    }
+
+    fn mask_v6(&self) -> u128 {
+        u128::MAX.checked_shl(128_u32.saturating_sub(self.prefix.into())).unwrap_or(0)
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                let mask = self.mask_v4();
                 network.to_bits() & mask == address.to_bits() & mask
             }
             (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                let mask = self.mask_v6();
                 network.to_bits() & mask == address.to_bits() & mask
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
@@ -199,6 +216,17 @@ mod tests {
             ("203.0.113.0/24", "::ffff:203.0.113.9", true),
         ] {
             assert_eq!(network.parse::<Network>().unwrap().contains(address.parse().unwrap()), inside, "{network}");
+        }
+        for (given, trimmed, wide) in [
+            ("203.0.113.5/8", "203.0.0.0/8", true),
+            ("203.0.113.5/16", "203.0.0.0/16", false),
+            ("203.0.113.5", "203.0.113.5/32", false),
+            ("203.0.113.5/0", "0.0.0.0/0", true),
+            ("2001:db8::1/31", "2001:db8::/31", true),
+            ("2001:db8::/32", "2001:db8::/32", false),
+        ] {
+            let network: Network = given.parse().unwrap();
+            assert_eq!((network.trimmed().to_string().as_str(), network.is_wide()), (trimmed, wide), "{given}");
         }
         for text in ["203.0.113.0/33", "203.0.113", "::/129", "1.2.3.4/", "home"] {
             assert!(text.parse::<Network>().is_err(), "{text}");

@@ -258,7 +258,7 @@ impl Flatten {
                     Err(format!("its price could not be read: {}", why(outcome)))
                 };
                 if let Some(leg) = self.legs.get_mut(&asset) {
-                    leg.state = offer.map_or_else(|why| LegState::Stays { why: why.into() }, LegState::Offered);
+                    leg.state = offer.map_or_else(|why| LegState::no_offer(&why), LegState::Offered);
                 }
             }
             Stage::Selling => self.answered(now, &asset, outcome),
@@ -334,10 +334,10 @@ impl Flatten {
             }
             // Of the order itself: it was not placed. Prices move, so it is not tried again.
             ActOutcome::Refused { .. } | ActOutcome::Held { .. } if first => {
-                LegState::Stays { why: format!("it was not taken: {}", why(outcome)).into() }
+                LegState::not_sold(&format!("it was not taken: {}", why(outcome)))
             }
             ActOutcome::NotFound if leg.looks + 1 >= LOOKS_MAX => {
-                LegState::Stays { why: "its answer was lost, and the exchange knows no such order".into() }
+                LegState::not_sold("its answer was lost, and the exchange knows no such order")
             }
             ActOutcome::Refused { .. }
             | ActOutcome::Held { .. }
@@ -361,7 +361,7 @@ impl Flatten {
         let reads = matches!(self.stage, Stage::ReadingBalances | Stage::ReadingPrices);
         if reads && self.since + READ_WITHIN <= now {
             for leg in self.legs.values_mut().filter(|leg| leg.state == LegState::Reading) {
-                leg.state = LegState::Stays { why: "its price could not be read in time".into() };
+                leg.state = LegState::no_offer("its price could not be read in time");
             }
             self.under_way.clear();
             if self.stage == Stage::ReadingBalances {
@@ -396,7 +396,7 @@ impl Flatten {
                     leg.answer_by = None;
                     match &leg.state {
                         LegState::Offered(_) => {
-                            leg.state = LegState::Stays { why: "countersign started again before it was sent".into() };
+                            leg.state = LegState::not_sold("countersign started again before it was sent");
                         }
                         LegState::Sent(_) => leg.look_at = Some(now),
                         LegState::Reading
@@ -420,7 +420,7 @@ impl Flatten {
             }
             Stage::Selling => {
                 for leg in self.legs.values_mut().filter(|leg| leg.is_offered()) {
-                    leg.state = LegState::Stays { why: "the account began to be contained before it was sent".into() };
+                    leg.state = LegState::not_sold("the account began to be contained before it was sent");
                 }
             }
             Stage::Planned | Stage::Done | Stage::Failed { .. } => {}
@@ -430,7 +430,7 @@ impl Flatten {
     /// It cannot be announced, so it is not sent.
     pub fn leave(&mut self, asset: &Asset, why: &str) {
         if let Some(leg) = self.legs.get_mut(asset) {
-            leg.state = LegState::Stays { why: why.into() };
+            leg.state = LegState::not_sold(why);
         }
     }
 

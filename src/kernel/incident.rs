@@ -119,6 +119,27 @@ pub struct Contained {
     pub over_at: Option<Time>,
     /// What was seen, newest last.
     pub lines: Vec<Line>,
+    /// Earlier ones that this card has no room for.
+    #[serde(default, skip_serializing_if = "is_none_left_out")]
+    pub lines_left_out: usize,
+}
+
+impl Contained {
+    /// Its end is still to come.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.word.starts_with("not ") || self.word.ends_with(" yet")
+    }
+
+    /// It gives back what was blocked, and then nothing is.
+    #[must_use]
+    pub fn is_release(&self) -> bool {
+        self.word.contains("released")
+    }
+}
+
+const fn is_none_left_out(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,11 @@ use crate::sim::refusal::Refusal;
 use crate::sim::session::ConnectionId;
 use crate::sim::trading;
 
+/// All of it, for whoever asks for help or for something else.
+pub const CONTROLS: &str = "Control, from this machine only, under /sim/v1/: GET ledger, connections, keys; POST deposit, \
+    price, keys (makes one, as on the exchange's page), faults (delete_key deletes one), firehose. Keys' rights are changed \
+    and orders cancelled as at the exchange: by /sapi with the master's key, by /api with a trading key.";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Deposit {
@@ -109,7 +114,7 @@ impl Exchange {
             ("GET", "keys") => Ok(self.key_rows()),
             ("POST", "keys") => self.make_key_as_its_owner(now, request),
             ("POST", "firehose") => self.start_firehose(now, request),
-            _ => Err(Refusal::new(404, -1, "There is no such control.")),
+            _ => Err(Refusal::new(404, -1, format!("There is no such control. {CONTROLS}"))),
         }
     }
 

@@ -36,7 +36,7 @@ mod key_desk;
 mod transfers;
 mod endpoint;
 mod firehose;
-mod control;
+pub mod control;
 pub mod door;
 pub mod listener;
 mod connection;

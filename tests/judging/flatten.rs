@@ -167,8 +167,54 @@ fn what_stays_of_an_asset_is_said_with_its_reason() {
             None => assert!(!told.contains("stays"), "{told}"),
         }
         let end =
-            if sale.is_whole() { "done: everything that was offered is sold" } else { "done, but NOT everything" };
+            if sale.is_whole() { "done: all that was offered is sold" } else { "done, but NOT all that was offered" };
         assert!(told.starts_with(end), "{told}");
+    }
+}
+
+/// What had no place in the plan stays, as the plan said: only what its owner said yes to can fail.
+#[test]
+fn a_sale_is_whole_once_what_was_offered_is_sold() {
+    let refused = || ActOutcome::Refused { code: -2010, reason: "no".into() };
+    let sold = |executed: &str| ActOutcome::Sold { executed: dec(executed), received: dec("99") };
+    for (what, outcome, whole) in [
+        ("sold", Some(sold("1")), true),
+        ("sold in part", Some(sold("0.5")), false),
+        ("refused", Some(refused()), false),
+        ("never placed", None, false),
+    ] {
+        let mut desk = desk();
+        command(&mut desk, Command::PlanFlatten { to: Asset::new("USDT"), within: dec("0.01") }, Totp::Absent);
+        let (effect, _) = next(&mut desk);
+        let names: Vec<String> = (0..25).map(|number| format!("A{number:02}")).collect();
+        answer(&mut desk, effect, ActOutcome::Balances(names.iter().map(|name| balance(name, "1", "0")).collect()));
+        // Nobody bids for all but the first, and five more are beyond what one command sells.
+        for (place, name) in names.iter().take(20).enumerate() {
+            let (effect, _) = next(&mut desk);
+            let bids: &[_] = if place == 0 { &[("100", "5")] } else { &[] };
+            answer(&mut desk, effect, ActOutcome::Quote(Box::new(quote(name, "100", bids))));
+        }
+        let yes = Command::Flatten { plan: sale(&desk).plan };
+        assert_eq!(command(&mut desk, yes, Totp::Right { step: 2 }), Answer::Done, "{what}");
+        let (effect, act) = next(&mut desk);
+        assert!(matches!(act, Act::Sell { .. }), "{what}: {act:?}");
+        match outcome {
+            Some(outcome) => answer(&mut desk, effect, outcome),
+            None => {
+                desk.restart();
+                desk.live(2);
+                for _ in 0..4 {
+                    desk.wait_ms(2_100);
+                    desk.acts.retain(|(_, act)| matches!(act, Act::FindOrder { .. }));
+                    let (effect, _) = next(&mut desk);
+                    answer(&mut desk, effect, ActOutcome::NotFound);
+                }
+            }
+        }
+        let (sale, told) = (sale(&desk), sale(&desk).to_string());
+        assert_eq!((&sale.stage, sale.is_whole()), (&Stage::Done, whole), "{what}: {told}");
+        assert_eq!(told.matches("stays: nobody bids for it").count(), 19, "{what}: {told}");
+        assert!(told.contains("5 more assets"), "{what}: {told}");
     }
 }
 

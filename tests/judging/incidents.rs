@@ -76,8 +76,10 @@ fn an_acknowledgement_covers_what_it_was_shown() {
     check(&desk, "order 2: foreign\n order 3: foreign\n foreign_order acknowledged orders=2 USDT=1200");
     assert!(matches!(acknowledge(&mut desk, IncidentId(999_999), None), Answer::Refused { .. }));
     // Nobody is told that he has acknowledged what another has, or what is over.
-    let again = acknowledge(&mut desk, shown.incident, None);
-    assert!(matches!(&again, Answer::Refused { reason } if reason.contains("not open any more")), "{again:?}");
+    for shown_now in [None, Some(shown.revision)] {
+        let again = acknowledge(&mut desk, shown.incident, shown_now);
+        assert!(matches!(&again, Answer::Refused { reason } if reason.contains("not open any more")), "{again:?}");
+    }
     // Less money is no news to the owner, another order is.
     desk.show(thief.canceled("c"));
     assert_eq!(desk.incident("foreign_order").state, IncidentState::Acknowledged);

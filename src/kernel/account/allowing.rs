@@ -39,21 +39,9 @@ impl Kernel {
         what: &Allowable,
         for_s: Option<u64>,
     ) -> Result<(), String> {
+        self.may_allow(what, for_s)?;
         let span = for_s.map_or(ALLOWED_FOR, Duration::from_secs);
-        if span > ALLOWED_FOR_MAX {
-            return Err(format!("it can be allowed for {} at the most", told_span(ALLOWED_FOR_MAX)));
-        }
-        if what.is_too_wide() {
-            return Err(format!("{what} is too wide: no wider than /16, or /32 of IPv6"));
-        }
-        match what {
-            Allowable::Key(key) => self.may_allow_key(key)?,
-            Allowable::Network(_) => {}
-        }
         let allowed = &mut self.state.trust.allowed;
-        if allowed.len() >= ALLOWED_MAX && !allowed.iter().any(|known| known.what == *what) {
-            return Err(format!("{ALLOWED_MAX} things are allowed already: end one of them first"));
-        }
         allowed.retain(|known| known.what != *what);
         let at = self.state.now.at;
         let until = at + span;
@@ -70,6 +58,25 @@ impl Kernel {
             why_told(why),
             name_of(what),
         ));
+        Ok(())
+    }
+
+    /// Said before a one-time password is used up for it.
+    pub(super) fn may_allow(&self, what: &Allowable, for_s: Option<u64>) -> Result<(), String> {
+        if for_s.map_or(ALLOWED_FOR, Duration::from_secs) > ALLOWED_FOR_MAX {
+            return Err(format!("it can be allowed for {} at the most", told_span(ALLOWED_FOR_MAX)));
+        }
+        if what.is_too_wide() {
+            return Err(format!("{what} is too wide: no wider than /16, or /32 of IPv6"));
+        }
+        match what {
+            Allowable::Key(key) => self.may_allow_key(key)?,
+            Allowable::Network(_) => {}
+        }
+        let allowed = &self.state.trust.allowed;
+        if allowed.len() >= ALLOWED_MAX && !allowed.iter().any(|known| known.what == *what) {
+            return Err(format!("{ALLOWED_MAX} things are allowed already: end one of them first"));
+        }
         Ok(())
     }
 

@@ -153,6 +153,7 @@ impl Kernel {
         match &ordered.command {
             Command::Manual { claim } => self.may_open_claim(claim, ordered.why.as_deref().unwrap_or_default()),
             Command::Disarm { for_s } => self.may_disarm(*for_s),
+            Command::Allow { what, for_s } => self.may_allow(what, *for_s),
             // A wrong password is told whatever is frozen.
             Command::Resume if matches!(ordered.totp, Totp::Right { .. }) => self.may_release(),
             Command::Freeze
@@ -160,7 +161,6 @@ impl Kernel {
             | Command::DeleteKey { .. }
             | Command::Resume
             | Command::Arm
-            | Command::Allow { .. }
             | Command::EndAllowance { .. }
             | Command::PlanFlatten { .. }
             | Command::Flatten { .. }

@@ -467,6 +467,7 @@ impl Kernel {
             orders_gone_ms: progress.orders_gone_ms,
             over_at: containment.over_at(),
             lines: progress.lines[from..].to_vec(),
+            lines_left_out: from,
         };
         // A theft that was frozen is no less of a theft after its release; what was asked for without one is over.
         let own = self.state.book.open_id(Cause::Containment, "") == Some(id);

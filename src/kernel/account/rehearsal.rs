@@ -186,6 +186,7 @@ impl Kernel {
             orders_gone_ms: None,
             over_at: None,
             lines: progress.lines[from..].to_vec(),
+            lines_left_out: from,
         };
         self.state.book.contain(id, shown, &[]);
     }

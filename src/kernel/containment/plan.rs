@@ -219,7 +219,7 @@ fn stop_step(name: &str, hook: &Hook) -> PlanStep {
         what: format!("stop the bot: {name}").into(),
         after: "at once".into(),
         proof: "the hook's own answer, and no bot speaks any more".into(),
-        on_failure: "tried on; stop the bot by hand".into(),
+        on_failure: "tried on until it works; meanwhile stop the bot by hand".into(),
         state: match (hook.is_disproved(), hook.stopped.is_some()) {
             (true, _) => StepState::NotProved,
             (false, true) if hook.is_proved() => StepState::Proved,
@@ -267,7 +267,7 @@ fn freeze(print: &KeyPrint, task: &KeyTask) -> PlanStep {
     let name = if task.declared { format!("{} ({print})", task.name) } else { task.name.to_string() };
     let state = if task.is_blocked() { StepState::Proved } else { state_of(&task.freeze) };
     PlanStep {
-        what: format!("freeze key {name}: no right is left").into(),
+        what: format!("freeze key {name}: no right to trade or to move money is left").into(),
         after: "at once".into(),
         proof: "the exchange says so, or its list shows no right".into(),
         on_failure: "tried on; after two failures the next step does not wait for it".into(),

@@ -28,6 +28,9 @@ pub enum LegState {
     /// It stays, and why.
     Stays {
         why: Box<str>,
+        /// It was in the plan that its owner said yes to.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        offered: bool,
     },
     Offered(Offer),
     /// Sent, or perhaps sent.
@@ -41,6 +44,18 @@ pub enum LegState {
     Unknown {
         offer: Offer,
     },
+}
+
+impl LegState {
+    /// It had no place in the plan.
+    pub(super) fn no_offer(why: &str) -> Self {
+        Self::Stays { why: why.into(), offered: false }
+    }
+
+    /// It was to be sold, and is not.
+    pub(super) fn not_sold(why: &str) -> Self {
+        Self::Stays { why: why.into(), offered: true }
+    }
 }
 
 /// One order as it is shown and sent.
@@ -81,12 +96,15 @@ impl Sale {
         !self.legs.values().any(|leg| matches!(leg, LegState::Offered(_)))
     }
 
-    /// Everything was offered and sold, but for what the exchange could not take.
+    /// Each order that was offered is filled whole. What had no place in the plan stays, as the plan said.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        let sold =
-            |leg: &LegState| matches!(leg, LegState::Sold { offer, executed, .. } if *executed == offer.quantity);
-        self.stage == Stage::Done && self.beyond == 0 && self.legs.values().all(sold)
+        let is_whole = |leg: &LegState| match leg {
+            LegState::Sold { offer, executed, .. } => *executed == offer.quantity,
+            LegState::Stays { offered, .. } => !offered,
+            LegState::Reading | LegState::Offered(_) | LegState::Sent(_) | LegState::Unknown { .. } => false,
+        };
+        self.stage == Stage::Done && self.legs.values().all(is_whole)
     }
 }
 
@@ -99,8 +117,8 @@ impl fmt::Display for Sale {
             }
             Stage::ReadingBalances | Stage::ReadingPrices => writeln!(f, "being read")?,
             Stage::Selling => writeln!(f, "being sold")?,
-            Stage::Done if self.is_whole() => writeln!(f, "done: everything that was offered is sold")?,
-            Stage::Done => writeln!(f, "done, but NOT everything is sold:")?,
+            Stage::Done if self.is_whole() => writeln!(f, "done: all that was offered is sold")?,
+            Stage::Done => writeln!(f, "done, but NOT all that was offered is sold:")?,
         }
         for line in &self.lines {
             writeln!(f, "  {line}")?;
@@ -124,7 +142,7 @@ impl Leg {
             |offer: &Offer| format!("{} of {} {asset}, at {} {to} or more", offer.quantity, self.free, offer.price);
         match &self.state {
             LegState::Reading => format!("{} {asset}: being read", self.free),
-            LegState::Stays { why } => format!("{} {asset} stays: {why}", self.free),
+            LegState::Stays { why, .. } => format!("{} {asset} stays: {why}", self.free),
             LegState::Offered(offer) => format!(
                 "sell {} (average {}, of the day {}, best bid {}, {} bid for inside the bound): {}",
                 of(offer),
