@@ -430,6 +430,7 @@ pub(crate) mod tests {
                 asked_by: "owner".into(),
                 blocked_ms: clocks[0],
                 orders_gone_ms: clocks[1],
+                over_at: None,
                 lines: Vec::new(),
                 lines_left_out: left_out,
             });
