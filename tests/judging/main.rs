@@ -27,3 +27,4 @@ mod alone;
 mod any_order;
 mod anything;
 mod decimals;
+mod hostile;
