@@ -388,25 +388,14 @@ impl Core {
         }
     }
 
-    /// The kernel holds no key, so the ids of orders that a read shows are checked here.
     fn read(&self, effect: EffectId, mut outcome: ReadOutcome) -> Event {
-        match &mut outcome {
-            ReadOutcome::Order(order) => order.tag = self.tags.check_snapshot(order),
-            ReadOutcome::OpenOrders(orders) => {
-                for order in orders {
-                    order.tag = self.tags.check_snapshot(order);
-                }
-            }
-            ReadOutcome::Balances(_) | ReadOutcome::NotFound | ReadOutcome::Unknown { .. } => {}
-        }
+        self.tags.check_read(&mut outcome);
         Event::Read { effect, outcome }
     }
 
     fn acted(&self, effect: EffectId, mut outcome: ActOutcome) -> Event {
         if let ActOutcome::Orders(orders) = &mut outcome {
-            for order in orders {
-                order.tag = self.tags.check_snapshot(order);
-            }
+            self.tags.check_snapshots(orders);
         }
         Event::Acted { effect, outcome }
     }

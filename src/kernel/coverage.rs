@@ -43,8 +43,11 @@ pub struct Coverage {
     heard: BTreeMap<Connection, (Time, Option<Time>)>,
     /// The last stretches in which no connection was subscribed, newest last.
     recent_gaps: VecDeque<(Time, Time)>,
+    /// By the beginning of a gap: since when something may have been on its way that was lost with it.
+    #[serde(default, with = "crate::kernel::pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    lost_since: BTreeMap<Time, Time>,
     pub gaps: u64,
-    /// The last moment that each live connection has shown something of.
+    /// When each connection of the last while has last shown something.
     #[serde(default, with = "crate::kernel::pairs", skip_serializing_if = "BTreeMap::is_empty")]
     shown: BTreeMap<Connection, Time>,
     /// What was made just before a connection broke was on its way, by as much as reports were late then.
@@ -56,6 +59,9 @@ pub struct Coverage {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Lateness {
     least_micros: i64,
+    /// The least is from before a restart, where our clock may have been set: until then it is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    least_until: Option<Time>,
     /// The most of the last while, and when that was.
     most_micros: i64,
     most_at: Time,
@@ -104,7 +110,10 @@ impl Coverage {
         if self.heard.len() == HEARD_MAX {
             // The oldest that is not live: a live one still covers.
             let oldest = self.heard.keys().find(|known| !self.live.contains_key(known)).copied();
-            oldest.map(|oldest| self.heard.remove(&oldest));
+            if let Some(oldest) = oldest {
+                self.heard.remove(&oldest);
+                self.shown.remove(&oldest);
+            }
         }
         self.heard.insert(connection, (now, None));
         let gap = self.blind_since.take().map(|since| (since, now));
@@ -113,10 +122,13 @@ impl Coverage {
     }
 
     fn note_gap(&mut self, (from, to): (Time, Time)) {
-        if self.recent_gaps.len() == GAPS_MAX {
-            self.recent_gaps.pop_front();
+        if self.recent_gaps.len() == GAPS_MAX
+            && let Some((oldest, _)) = self.recent_gaps.pop_front()
+        {
+            self.lost_since.remove(&oldest);
         }
-        self.recent_gaps.push_back((from - self.behind(from), to));
+        self.lost_since.insert(from, self.lost_from(from));
+        self.recent_gaps.push_back((from, to));
         self.gaps += 1;
     }
 
@@ -125,7 +137,6 @@ impl Coverage {
         if self.live.remove(&connection).is_none() {
             return Loss::default();
         }
-        self.shown.remove(&connection);
         let heard_until = heard_until.map_or(now, |at| at.min(now));
         if let Some((from, until)) = self.heard.get_mut(&connection) {
             *until = Some(heard_until.max(*from));
@@ -166,10 +177,12 @@ impl Coverage {
     /// A report of `event_at` has come, on the first of the connections that brought it.
     pub fn note_lateness(&mut self, now: Time, event_at: Time) {
         let late = now.micros().saturating_sub(event_at.micros());
+        self.lateness.take_if(|known| known.least_until.is_some_and(|until| until < now));
         let least_micros = self.lateness.map_or(late, |known| known.least_micros.min(late));
+        let least_until = self.lateness.and_then(|known| known.least_until);
         let most = self.lateness.filter(|known| known.most_micros > late && now.since(known.most_at) <= LATE_FOR);
         let (most_micros, most_at) = most.map_or((late, now), |known| (known.most_micros, known.most_at));
-        self.lateness = Some(Lateness { least_micros, most_micros, most_at });
+        self.lateness = Some(Lateness { least_micros, least_until, most_micros, most_at });
     }
 
     /// By how much the stream was late around that time, as far as reports tell.
@@ -178,6 +191,18 @@ impl Coverage {
         let late = known.map_or(0, |known| known.most_micros.saturating_sub(known.least_micros));
         let late = Duration::from_micros(u64::try_from(late).unwrap_or(0)).min(NOTICED_WITHIN);
         if late < LATE_LEAST { Duration::ZERO } else { late }
+    }
+
+    /// Since when something may have been on its way that was lost with the sight at `from`: a report comes after all that
+    /// were made before it, and a connection that only answers says nothing of reports.
+    fn lost_from(&self, from: Time) -> Time {
+        if let Some(since) = self.lost_since.get(&from) {
+            return *since;
+        }
+        let before = self.heard.iter().filter(|(_, (since, _))| *since <= from);
+        let shown = before.map(|(connection, (since, _))| self.shown.get(connection).copied().unwrap_or(*since));
+        let shown = shown.filter(|at| *at <= from).max().unwrap_or(from);
+        shown.max(from - NOTICED_WITHIN) - self.behind(from)
     }
 
     /// The process starts again: whatever was connected is not. It was recording until then, but a connection may have been
@@ -190,11 +215,16 @@ impl Coverage {
             let shown = self.shown.get(&connection).copied().unwrap_or(since);
             gaps.extend(self.lose(last_recorded, connection, Some(shown.max(noticed))).gaps);
         }
-        self.heard.clear();
         // What was on its way then came to nobody.
-        self.blind_since = self.blind_since.map(|from| from - self.behind(from));
-        // Our clock is set anew.
-        self.lateness = None;
+        if let Some(from) = self.blind_since {
+            self.lost_since.insert(from, self.lost_from(from));
+        }
+        self.heard.clear();
+        self.shown.clear();
+        if let Some(known) = &mut self.lateness {
+            known.most_micros = known.least_micros;
+            known.least_until = known.least_until.or(Some(last_recorded + LATE_FOR));
+        }
         gaps
     }
 
@@ -202,7 +232,10 @@ impl Coverage {
     /// clock is not ours: the bounds are widened by a second.
     pub fn in_gap(&self, created_at: Time) -> bool {
         const CLOCKS: Duration = Duration::from_secs(1);
-        self.blind_since.is_some_and(|from| created_at >= from - self.behind(from) - CLOCKS)
-            || self.recent_gaps.iter().any(|(from, to)| created_at >= *from - CLOCKS && created_at <= *to + CLOCKS)
+        self.blind_since.is_some_and(|from| created_at >= self.lost_from(from) - CLOCKS)
+            || self
+                .recent_gaps
+                .iter()
+                .any(|(from, to)| created_at >= self.lost_from(*from) - CLOCKS && created_at <= *to + CLOCKS)
     }
 }

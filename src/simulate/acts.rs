@@ -110,9 +110,7 @@ impl World {
             self.witness.answered(self.now, place, &outcome);
         }
         if let ActOutcome::Orders(orders) = &mut outcome {
-            for order in orders {
-                order.tag = self.tags.check_snapshot(order);
-            }
+            self.tags.check_snapshots(orders);
         }
         self.step_account(Event::Acted { effect, outcome });
     }

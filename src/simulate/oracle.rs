@@ -225,6 +225,8 @@ impl<'a> Oracle<'a> {
             }
             Says::LeftToOwner if self.acts_alone() => Ok(()),
             Says::LeftToOwner => Err("it may not act by itself".to_owned()),
+            Says::IncidentLost if self.lines.iter().any(|(_, says)| *says == Says::Unjournalled) => Ok(()),
+            Says::IncidentLost => Err("what was told was on disk".to_owned()),
             Says::KeysDiffer if self.ledger.keys.iter().any(|key| key.at <= by) => Ok(()),
             Says::KeysDiffer => Err("no key was touched".to_owned()),
             Says::UnseenOrder { id } if self.ledger.knows_id(id, by) => Err("the exchange knows it".to_owned()),

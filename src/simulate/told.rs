@@ -46,6 +46,8 @@ pub enum Says {
     Unproven,
     /// Why it did not act by itself.
     LeftToOwner,
+    /// A containment was asked for about an incident that is not there.
+    IncidentLost,
     /// The exchange's list of keys is not the declared one.
     KeysDiffer,
     Remark,
@@ -123,6 +125,7 @@ fn sentence(text: &str) -> Says {
         _ if has("countersign itself") || has("could not act by itself") || has("a freeze has no bound") => {
             Says::LeftToOwner
         }
+        _ if has("which is not known here") => Says::IncidentLost,
         _ if has("the sub-account's list does not show") || has("keys that nobody declared") => Says::KeysDiffer,
         _ if has("the exchange's list shows the declared keys") => Says::Remark,
         _ if has("acknowledged by")

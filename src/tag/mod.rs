@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use subtle::ConstantTimeEq;
 
-use crate::kernel::event::{OrderSnapshot, TagCheck, Tags};
+use crate::kernel::event::{OrderSnapshot, ReadOutcome, TagCheck, Tags};
 use crate::kernel::intent::{OrderTerms, Target};
 use crate::kernel::order::{Account, ClientId, Symbol};
 use crate::kernel::report::ExecutionReport;
@@ -101,8 +101,23 @@ impl TagKeys {
         }
     }
 
-    pub fn check_snapshot(&self, order: &OrderSnapshot) -> TagCheck {
+    fn check_snapshot(&self, order: &OrderSnapshot) -> TagCheck {
         self.check_order(&order.client_order_id, Order::from(order))
+    }
+
+    /// The kernel holds no key, so the ids of orders that a read shows are checked on its way there.
+    pub fn check_read(&self, outcome: &mut ReadOutcome) {
+        match outcome {
+            ReadOutcome::Order(order) => order.tag = self.check_snapshot(order),
+            ReadOutcome::OpenOrders(orders) => self.check_snapshots(orders),
+            ReadOutcome::Balances(_) | ReadOutcome::NotFound | ReadOutcome::Unknown { .. } => {}
+        }
+    }
+
+    pub fn check_snapshots(&self, orders: &mut [OrderSnapshot]) {
+        for order in orders {
+            order.tag = self.check_snapshot(order);
+        }
     }
 
     /// A report shows a self-trade prevention mode whether or not the bot set it, so both forms are tried.

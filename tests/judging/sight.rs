@@ -236,18 +236,26 @@ fn what_was_placed_in_a_gap_is_found_and_belongs_to_the_gap() {
     assert_eq!(lines.iter().filter(|line| line.text.starts_with("found after the gap")).count(), 2, "{lines:#?}");
 }
 
-/// The stream is late, and breaks: what it had not brought yet is lost with it, although a frame came a moment before.
+/// The stream is late, and breaks: what it had not brought yet is lost with it, although a frame came a moment before, or
+/// the connection answered to the end.
 #[test]
 fn what_a_late_stream_had_not_brought_belongs_to_the_gap() {
-    for (late_ms, told) in [(3_000, "blind ended"), (0, "blind ended\n rest_difference")] {
+    for (late_ms, told) in
+        [(Some(3_000), "blind ended"), (Some(0), "blind ended\n rest_difference"), (None, "blind ended")]
+    {
         let mut desk = Desk::open();
         let lost = desk.order(3, "lost");
         desk.say(lost.place());
         desk.wait_ms(2_500);
-        let (mut last, tags) = desk.order(2, "last").placed();
-        desk.say(desk.order(2, "last").place());
-        last.event_at = desk.now - Duration::from_millis(late_ms);
-        desk.show((last, tags));
+        let mut open = Vec::new();
+        if let Some(late_ms) = late_ms {
+            let last = desk.order(2, "last");
+            desk.say(last.place());
+            open.push(last.read(OrderStatus::New));
+            let (mut shown, tags) = last.placed();
+            shown.event_at = desk.now - Duration::from_millis(late_ms);
+            desk.show((shown, tags));
+        }
         // The new connection brings something in time before it is known that the old one broke.
         let broke = desk.now;
         desk.wait_ms(1);
@@ -256,31 +264,46 @@ fn what_a_late_stream_had_not_brought_belongs_to_the_gap() {
         desk.say(new.place());
         desk.show_on(2, new.placed());
         desk.feed(1, FeedChange::Lost { reason: "reset".into(), heard_until: Some(broke) });
-        let open = [desk.order(2, "last"), new].map(|order| order.read(OrderStatus::New));
-        desk.answer(ReadOutcome::OpenOrders(open.into()));
+        open.push(new.read(OrderStatus::New));
+        desk.answer(ReadOutcome::OpenOrders(open));
         desk.answer(ReadOutcome::Balances(Vec::new()));
         desk.wait_ms(7_498);
         assert!(desk.reads.is_empty(), "{:?}", desk.reads);
         desk.wait_ms(1);
         desk.answer(lost.found(OrderStatus::Filled));
-        check(&desk, &format!("order 2: matched B\n order 3: matched B\n order 4: matched B\n {told}"));
+        let last = late_ms.map_or("", |_| "order 2: matched B\n");
+        check(&desk, &format!("{last} order 3: matched B\n order 4: matched B\n {told}"));
     }
 }
 
 /// The same where the process ended, which leaves the clocks to be compared anew.
 #[test]
 fn what_a_late_stream_had_not_brought_before_a_restart_belongs_to_the_gap() {
-    for (late_ms, told) in [(3_000, "blind ended"), (0, "blind ended\n rest_difference")] {
+    for (late_ms, another_restart_s, told) in [
+        (3_000, None, "blind ended"),
+        (0, None, "blind ended\n rest_difference"),
+        // How late it is shows by what came before the first restart, unless that is long ago: our clock may be another.
+        (3_000, Some(1), "blind ended\n blind ended"),
+        (3_000, Some(120), "blind ended\n bot_silent ended\n blind ended\n rest_difference"),
+    ] {
         let mut desk = Desk::open();
+        if let Some(restart_s) = another_restart_s {
+            desk.restart();
+            desk.wait_ms(restart_s * 1_000);
+            desk.live(2);
+            desk.answer(ReadOutcome::OpenOrders(Vec::new()));
+            desk.answer(ReadOutcome::Balances(Vec::new()));
+            desk.wait_ms(2_000);
+        }
         let (lost, last) = (desk.order(3, "lost"), desk.order(2, "last"));
         desk.say(lost.place());
         desk.say(last.place());
         desk.wait_ms(2_500);
         let (mut shown, tags) = last.placed();
         shown.event_at = desk.now - Duration::from_millis(late_ms);
-        desk.show((shown, tags));
+        desk.show_on(if another_restart_s.is_some() { 2 } else { 1 }, (shown, tags));
         desk.restart();
-        desk.live(2);
+        desk.live(3);
         desk.answer(ReadOutcome::OpenOrders(vec![last.read(OrderStatus::New)]));
         desk.answer(ReadOutcome::Balances(Vec::new()));
         desk.wait_ms(7_499);

@@ -278,7 +278,9 @@ impl Kernel {
         let known = incident.filter(|id| self.state.book.knows(*id)).or(last);
         let known = known.or_else(|| self.state.book.open_id(Cause::Stranger, ""));
         let id = known.unwrap_or_else(|| {
-            let line = "asked for without an incident".to_owned();
+            // One that a dead disk did not take, or that the book has dropped since.
+            let unknown = |id| format!("asked for about incident {id}, which is not known here");
+            let line = incident.map_or_else(|| "asked for without an incident".to_owned(), unknown);
             self.built_in("containment", Cause::Containment, "", Priority::Critical, HEADLINE, line, ADVICE)
         });
         self.state.stop.incident = Some(id);

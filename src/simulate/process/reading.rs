@@ -38,17 +38,8 @@ impl World {
         self.inside_at(at, Inside::Answered(effect, outcome));
     }
 
-    /// The kernel holds no key, so ids are checked here.
     pub(super) fn read(&mut self, effect: EffectId, mut outcome: ReadOutcome) {
-        match &mut outcome {
-            ReadOutcome::Order(order) => order.tag = self.tags.check_snapshot(order),
-            ReadOutcome::OpenOrders(orders) => {
-                for order in orders {
-                    order.tag = self.tags.check_snapshot(order);
-                }
-            }
-            ReadOutcome::Balances(_) | ReadOutcome::NotFound | ReadOutcome::Unknown { .. } => {}
-        }
+        self.tags.check_read(&mut outcome);
         self.step_account(Event::Read { effect, outcome });
     }
 
