@@ -47,6 +47,7 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
     let account = config.declared.account.clone();
     let mode = config.containment.mode;
     let no_passwords = config.declared.no_passwords;
+    let missing_programs = config.declared.missing_programs.clone();
     let shutdown = on_signal().map_err(RunError::Signals)?;
     let ready = |bound: &Bound| {
         tracing::info!(
@@ -59,6 +60,9 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
         );
         if no_passwords {
             tracing::warn!("{NO_PASSWORDS}.");
+        }
+        for missing in &missing_programs {
+            tracing::warn!("{missing}.");
         }
     };
     daemon::run(config, None, ready, shutdown).await?;
