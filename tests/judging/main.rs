@@ -27,4 +27,3 @@ mod alone;
 mod any_order;
 mod anything;
 mod decimals;
-mod hostile;
