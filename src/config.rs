@@ -231,7 +231,10 @@ impl Config {
             return Err(ConfigError::Open { path: path.to_owned() });
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::parse(&text, folder).map_err(|detail| ConfigError::Wrong { path: path.to_owned(), detail })
+        let mut config =
+            Self::parse(&text, folder).map_err(|detail| ConfigError::Wrong { path: path.to_owned(), detail })?;
+        config.declared.missing_programs = config.containment.missing_programs();
+        Ok(config)
     }
 
     pub fn parse(text: &str, folder: &Path) -> Result<Self, String> {
@@ -253,6 +256,7 @@ impl Config {
             exceptions: Vec::new(),
             admin_beside_bot: false,
             no_passwords: false,
+            missing_programs: Vec::new(),
             people: raw.operators.people(raw.telegram.as_ref())?,
             places: None,
         };

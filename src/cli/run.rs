@@ -49,6 +49,7 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
     let mode = config.containment.mode;
     let no_passwords = config.declared.no_passwords;
     let wide: Vec<_> = config.declared.familiar_networks.iter().copied().filter(Network::is_wide).collect();
+    let missing_programs = config.declared.missing_programs.clone();
     let shutdown = on_signal().map_err(RunError::Signals)?;
     let ready = |bound: &Bound| {
         tracing::info!(
@@ -64,6 +65,9 @@ pub async fn run(args: &ConfigArgs) -> Result<(), RunError> {
         }
         for network in &wide {
             tracing::warn!("familiar_networks: {network} is very wide, and an address of anybody in it is no finding.");
+        }
+        for missing in &missing_programs {
+            tracing::warn!("{missing}.");
         }
     };
     daemon::run(config, None, ready, shutdown).await?;

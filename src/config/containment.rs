@@ -170,10 +170,6 @@ pub enum LoadError {
         "containment: {0} and {1} are the same key\nhint: give each purpose a key of its own: one that is misused must be told from the others"
     )]
     SameKey(Box<str>, Box<str>),
-    #[error(
-        "containment: the way to stop the bot {0:?} runs {1}, which is not there\nhint: name the program by its whole path, as `command -v` shows it"
-    )]
-    NoProgram(Box<str>, Box<str>),
 }
 
 impl ContainmentTable {
@@ -413,11 +409,6 @@ impl ContainmentConfig {
             loaded.parts.admin = Some(place.credential("admin", key, secrets)?);
         }
         for (name, way) in &self.stops {
-            if let StopWay::Command { argv, .. } = way
-                && !Path::new(&argv[0]).is_file()
-            {
-                return Err(LoadError::NoProgram(name.clone(), argv[0].as_str().into()));
-            }
             loaded.parts.hooks.insert(name.clone(), way.load(secrets)?);
         }
         loaded.parts.sub_account.clone_from(&self.sub_account);
@@ -425,6 +416,20 @@ impl ContainmentConfig {
         let means = if self.sub_account.is_some() { Means::SubAccount } else { Means::ByHand };
         let hooks = self.stops.iter().map(|(name, _)| name.clone()).collect();
         Ok((self.stopping(loaded.keys, means, hooks), loaded.parts))
+    }
+
+    /// Each as it is told. It keeps nobody from watching: a way to stop the bot that fails is better than no watcher.
+    pub(super) fn missing_programs(&self) -> Vec<Box<str>> {
+        let missing = |(name, way): &(Box<str>, StopWay)| match way {
+            StopWay::Command { argv, .. } if !Path::new(&argv[0]).is_file() => {
+                Some(format!("the way to stop the bot {name:?} runs {}, which is not there", argv[0]).into())
+            }
+            StopWay::Command { .. } | StopWay::Systemd { .. } | StopWay::Freqtrade { .. } | StopWay::Webhook { .. } => {
+                None
+            }
+        };
+        // In mode `watch` nothing is ever stopped.
+        self.stops.iter().filter(|_| self.mode != Mode::Watch).filter_map(missing).collect()
     }
 
     fn stopping(&self, keys: Vec<DeclaredKey>, means: Means, hooks: Vec<Box<str>>) -> Stopping {

@@ -346,9 +346,18 @@ impl Containment {
     }
 
     /// A bot speaks to us; `announced` is when it wrote what it announces. Gives what to tell if a hook had said that it was
-    /// stopped, and that is news. Where others may be meant, no hook is disproved before each has said so.
+    /// stopped, and that is news. Where others may be meant, no hook is disproved before each has said so, and none proved.
     pub fn bot_spoke(&mut self, now: Time, bot: &Bot, announced: Option<Time>, alone: bool) -> Option<String> {
         if !alone && !self.hooks.values().all(|hook| hook.stopped.is_some() || hook.is_disproved()) {
+            let mut lines = Vec::new();
+            for (name, hook) in &mut self.hooks {
+                if let Some(proof) = hook.doubt(now, announced) {
+                    lines.push(format!(
+                        "{name} said {proof:?}, which is no proof: bot {bot} still speaks, and it may be that one"
+                    ));
+                }
+            }
+            lines.into_iter().for_each(|line| self.say(now, line));
             return None;
         }
         let mut told = Vec::new();
@@ -359,6 +368,13 @@ impl Containment {
         }
         told.iter().for_each(|line| self.say(now, line.clone()));
         (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    /// Once every way has worked, whoever speaks was not stopped by one of them.
+    fn listen_anew(&mut self, now: Time) {
+        if self.hooks.values().all(|hook| hook.stopped.is_some()) {
+            self.hooks.values_mut().for_each(|hook| hook.listen_anew(now));
+        }
     }
 
     pub fn wants_beats(&self) -> bool {
@@ -413,6 +429,27 @@ impl Containment {
         self.keys.values_mut().for_each(|task| task.cut_off(now));
         self.hooks.values_mut().for_each(|hook| hook.cut_off(now));
         self.with_sweep(|sweep, _| sweep.cut_off());
+    }
+
+    /// What is not configured any more cannot be tried, and what stands there instead of it has not been.
+    pub fn declare_hooks(&mut self, now: Time, stopping: Option<&Stopping>) {
+        let is_named = |name: &str| stopping.is_some_and(|stopping| stopping.hooks.iter().any(|hook| **hook == *name));
+        let gone = self.hooks.iter().filter(|(name, hook)| !hook.is_proved() && !is_named(name));
+        let gone: Vec<Box<str>> = gone.map(|(name, _)| name.clone()).collect();
+        for name in &gone {
+            self.hooks.remove(name);
+            self.say(now, format!("{name} is no way to stop the bot any more, by the configuration: tried no more"));
+        }
+        let Some(stopping) = stopping else { return };
+        for (name, hook) in self.hooks.iter_mut().filter(|(_, hook)| !hook.is_proved()) {
+            hook.pauses = stopping.pauses(name);
+        }
+        if !gone.is_empty() || self.aim == Aim::Kill && self.is_running() {
+            for name in &stopping.hooks {
+                self.hooks.entry(name.clone()).or_insert(Hook::new(stopping.pauses(name)));
+            }
+        }
+        self.listen_anew(now);
     }
 
     fn say(&mut self, at: Time, text: String) {

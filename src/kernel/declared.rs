@@ -34,6 +34,9 @@ pub struct Declared {
     /// It may stop the account, and too few have one-time passwords: what a freeze took cannot be given back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_passwords: bool,
+    /// Ways to stop the bot whose program was not there at the start, each as it is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_programs: Vec<Box<str>>,
     #[serde(default, skip_serializing_if = "People::is_empty")]
     pub people: People,
     /// What else of the configuration is trusted, each as it is told: the names of references, never what they hold. None
@@ -55,6 +58,7 @@ impl Declared {
             exceptions: Vec::new(),
             admin_beside_bot: false,
             no_passwords: false,
+            missing_programs: Vec::new(),
             people: People::default(),
             places: None,
         }

@@ -286,8 +286,21 @@ fn the_table_is_part_of_the_configuration() {
 #[test]
 fn a_program_that_is_not_there_is_told_before_it_is_needed() {
     let text = ASK.replace("/usr/bin/env", "/nonexistent/stop");
-    let told = load(&parse(&text).unwrap(), &SECRETS).err().unwrap();
-    assert!(told.contains("runs /nonexistent/stop, which is not there"), "{told}");
+    let config = parse(&text).unwrap();
+    let told = config.missing_programs();
+    assert!(told.len() == 1 && told[0].contains("\"command\" runs /nonexistent/stop, which is not there"), "{told:?}");
+    // It is tried all the same: who only fails to stop the bot still watches, and stops the keys.
+    let (stopping, parts) = load(&config, &SECRETS).unwrap();
+    assert!(stopping.hooks.len() == 4 && parts.hooks.contains_key("command"));
+    assert!(parse(ASK).unwrap().missing_programs().is_empty());
+    assert!(parse(&text.replace("\"ask\"", "\"watch\"")).unwrap().missing_programs().is_empty());
+    let sample = include_str!("../../../README.md").split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let tables = text.replace("[[", "[[containment.");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("countersign.toml");
+    let written = sample.replace("[containment]\nmode = \"watch\" ", &format!("[containment]{tables}#"));
+    std::fs::write(&path, written).unwrap();
+    assert_eq!(Config::read(&path).unwrap().declared.missing_programs, told);
 }
 
 #[test]

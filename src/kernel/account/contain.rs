@@ -316,8 +316,14 @@ impl Kernel {
         }
         let keys = self.owners_keys();
         if let Some(containment) = &mut self.state.stop.containment {
+            let spoke = containment.bot_still_speaks();
             containment.handle_restart(now);
+            containment.declare_hooks(now, self.declared.stopping.as_ref());
             containment.allow(now, keys);
+            if spoke && !containment.bot_still_speaks() {
+                let line = "its way to stop it is not in the configuration any more, and tried no more".to_owned();
+                self.state.book.end(now, Cause::Containment, STILL_SPEAKS, line);
+            }
         }
         self.restart_rehearsal();
         self.wait_for_answers_again();

@@ -28,6 +28,7 @@ mod credentials;
 mod drill;
 mod rehearsal;
 mod bot_host;
+mod stop_programs;
 mod order_limit;
 mod status;
 
@@ -260,6 +261,7 @@ impl Kernel {
                 self.started(last_at);
                 self.start_exceptions(&before.exceptions);
                 self.tell_bot_host(before.admin_beside_bot);
+                self.tell_missing_programs();
                 self.tell_changes(&before);
             }
             Event::Restored { state, declared, rules } => {

@@ -164,7 +164,11 @@ impl Containment {
             Act::Probe { key } => self.keys.get_mut(key).and_then(|task| task.probed(now, outcome)),
             Act::OpenOrders => self.orders.read(now, outcome, shown, self.blocked_at, self.quiet),
             Act::CancelOrder { symbol, order_id } => self.orders.cancelled(now, &(symbol.clone(), *order_id), outcome),
-            Act::StopBot { hook } => self.hooks.get_mut(hook).and_then(|task| task.ended(now, hook, outcome)),
+            Act::StopBot { hook } => {
+                let line = self.hooks.get_mut(hook).and_then(|task| task.ended(now, hook, outcome));
+                self.listen_anew(now);
+                line
+            }
             Act::Quote { .. } | Act::Sell { .. } | Act::FindOrder { .. } => None,
             Act::Balances => {
                 self.with_sweep(|sweep, _| sweep.read(now, outcome));

@@ -18,7 +18,7 @@ const LISTENS: Duration = Duration::from_secs(5);
 /// beat in five seconds is a row. It doubles each time that the bot is heard after a stop, up to the last.
 const SILENT_AFTER: Duration = Duration::from_secs(12);
 const SILENT_DOUBLED_MAX: u32 = 5;
-/// A bot that speaks so long after its first end was started again, which is another matter.
+/// A bot that speaks so long after its end was proved was started again, which is another matter.
 const STARTED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +27,16 @@ pub(super) struct Hook {
     pub stopped: Option<(Time, Box<str>)>,
     /// The bot's process lives on and beats: only what it announces speaks against its stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pauses: bool,
+    pub pauses: bool,
     /// Until then its word is no proof: nobody has listened for long enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     listens_until: Option<Time>,
-    /// When it first said that it had stopped the bot.
+    /// When nobody had been heard for long enough, the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    first_stopped: Option<Time>,
+    proved_at: Option<Time>,
+    /// A bot spoke after its word, and nobody can tell whose: another way has not worked yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    doubted: bool,
     /// The bot that was heard after its stop, and when last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     spoke: Option<(Time, Bot)>,
@@ -49,7 +52,8 @@ impl Hook {
             stopped: None,
             pauses,
             listens_until: None,
-            first_stopped: None,
+            proved_at: None,
+            doubted: false,
             spoke: None,
             disproved: 0,
         }
@@ -60,8 +64,12 @@ impl Hook {
         self.spoke.is_some()
     }
 
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted
+    }
+
     pub(super) fn is_proved(&self) -> bool {
-        self.stopped.is_some() && self.listens_until.is_none()
+        self.stopped.is_some() && self.listens_until.is_none() && !self.doubted
     }
 
     /// Nothing speaks against it so far, and it is soon known whether it has stopped the bot.
@@ -90,6 +98,34 @@ impl Hook {
         self.listens_until = Some(now + listens);
     }
 
+    /// Whether what a bot says now is against the word that this hook gave.
+    fn is_contradicted(&self, now: Time, at: Time, announced: Option<Time>) -> bool {
+        // What it wrote before and could not send is no new order.
+        let speaks = !self.pauses || announced.is_some_and(|written| at < written);
+        let started_again = self.is_proved() && STARTED_AGAIN_AFTER <= now.since(self.proved_at.unwrap_or(at));
+        speaks && LAST_WORDS < now.since(at) && !started_again
+    }
+
+    /// A bot spoke, and whether it is the one that this hook stopped is not known: its word is no proof any more. Gives that
+    /// word if that is news.
+    pub(super) fn doubt(&mut self, now: Time, announced: Option<Time>) -> Option<Box<str>> {
+        let (at, proof) = self.stopped.clone()?;
+        if self.doubted || !self.is_contradicted(now, at, announced) {
+            return None;
+        }
+        // Whoever goes on listening hears the other bot, again and again.
+        (self.doubted, self.listens_until) = (true, None);
+        Some(proof)
+    }
+
+    /// Whoever speaks now is one that this hook stopped, or that a hook beside it did: its word counts from here.
+    pub(super) fn listen_anew(&mut self, now: Time) {
+        if std::mem::take(&mut self.doubted) {
+            self.stopped.iter_mut().for_each(|(at, _)| *at = now);
+            self.listens_from(now);
+        }
+    }
+
     /// A bot spoke. Gives what the hook had called its proof if that is news.
     pub(super) fn bot_spoke(&mut self, now: Time, bot: &Bot, announced: Option<Time>) -> Option<Box<str>> {
         let Some((at, proof)) = self.stopped.clone() else {
@@ -98,13 +134,10 @@ impl Hook {
             }
             return None;
         };
-        // What it wrote before and could not send is no new order.
-        let speaks = !self.pauses || announced.is_some_and(|written| at < written);
-        let started_again = self.is_proved() && STARTED_AGAIN_AFTER <= now.since(self.first_stopped.unwrap_or(at));
-        if !speaks || now.since(at) <= LAST_WORDS || started_again {
+        if !self.is_contradicted(now, at, announced) {
             return None;
         }
-        (self.stopped, self.listens_until) = (None, None);
+        (self.stopped, self.listens_until, self.doubted) = (None, None, false);
         self.disproved = self.disproved.saturating_add(1);
         let told = self.spoke.replace((now, bot.clone())).is_some();
         let reason = self.against(&proof, bot);
@@ -115,7 +148,7 @@ impl Hook {
     /// Nobody was heard while it listened. Gives the line that tells that the bot is stopped.
     pub(super) fn heard_out(&mut self, now: Time, name: &str) -> Option<String> {
         self.listens_until.take_if(|until| *until <= now)?;
-        self.spoke = None;
+        (self.spoke, self.proved_at) = (None, Some(now));
         self.stopped.as_ref().map(|(_, proof)| format!("the bot was stopped by {name}: {proof}"))
     }
 
@@ -130,6 +163,9 @@ impl Hook {
     /// What is known of it now.
     pub(super) fn told(&self) -> Option<Box<str>> {
         match (&self.stopped, self.listens_until, &self.tries.last) {
+            (Some((_, proof)), ..) if self.doubted => {
+                Some(format!("it says {proof:?}; not proved: a bot still speaks, and it cannot be told which").into())
+            }
             (Some((_, proof)), Some(_), _) => Some(
                 format!("it says {proof:?}; not proved yet: countersign listens whether a bot still speaks").into(),
             ),
@@ -152,7 +188,6 @@ impl Hook {
             ActOutcome::Done { proof } => {
                 self.tries.worked();
                 self.stopped = Some((now, proof.clone()));
-                self.first_stopped.get_or_insert(now);
                 self.listens_from(now);
                 None
             }

@@ -220,7 +220,7 @@ fn stop_step(name: &str, hook: &Hook) -> PlanStep {
         after: "at once".into(),
         proof: "the hook's own answer, and no bot speaks any more".into(),
         on_failure: "tried on until it works; meanwhile stop the bot by hand".into(),
-        state: match (hook.is_disproved(), hook.stopped.is_some()) {
+        state: match (hook.is_disproved() || hook.is_doubted(), hook.stopped.is_some()) {
             (true, _) => StepState::NotProved,
             (false, true) if hook.is_proved() => StepState::Proved,
             (false, true) => StepState::UnderWay,
