@@ -50,7 +50,7 @@ async fn hundreds_of_orders_hold_up_no_key() {
     assert_eq!((&progress["word"], &progress["orders_gone_ms"]), (&json!("not contained"), &Value::Null));
     let left = stage.open_orders().await.len() - 1;
     assert!(left > MANY / 2, "only {left} orders are left: the cancels were not held");
-    let told = step(&progress, "read the open orders twice").to_string();
+    let told = step(&progress, "cancel every open order").to_string();
     assert!(told.contains("70 % of the request weight is used up"), "{told}");
     println!("the key was blocked after {} ms, {left} of {MANY} orders still waiting", progress["blocked_ms"]);
 
