@@ -138,7 +138,7 @@ impl<'a> Oracle<'a> {
         let by = act.at + PENDING_CAP + self.frames_within() + LEAVING;
         let what = format!("{:?} of order {} of {} at {} UTC", act.what, act.key.1, act.key.0, act.at);
         match found {
-            Some(at) if at <= by || self.is_troubled(act.at, by) => Ok(()),
+            Some(at) if at <= by || self.is_troubled(act.at, by) || self.is_unreadable(act.at) => Ok(()),
             Some(at) => Err(format!("told late: {what}, told at {at} UTC")),
             None if self.is_unseen(act.at) || self.is_unreadable(act.at) => Ok(()),
             None => Err(format!("missed: {what}")),

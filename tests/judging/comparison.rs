@@ -80,7 +80,11 @@ fn an_order_that_the_stream_never_brought_is_a_difference() {
     desk.reads.rotate_left(at);
     desk.answer(missed.found(OrderStatus::New));
     desk.pass();
-    check(&desk, "order 2: foreign\n rest_difference\n foreign_order orders=1 USDT=600");
+    let judged = "order 2: foreign\n foreign_order orders=1 USDT=600";
+    check(&desk, judged);
+    // The stream has shown nothing of that time yet.
+    desk.wait_ms(3_000);
+    check(&desk, &format!("{judged}\n rest_difference"));
     assert_eq!(desk.kernel.status().sight, Sight::Proved, "proved by an earlier comparison");
 }
 
@@ -383,5 +387,34 @@ fn an_order_that_the_stream_has_not_reached_is_waited_for() {
         }
         desk.pass();
         check(&desk, told);
+    }
+}
+
+/// The same of one that is open: it is judged at once, and what the stream never brings is told in the end.
+#[test]
+fn an_open_order_that_the_stream_has_not_reached_is_judged_at_once() {
+    for (bots, told) in [(true, ""), (false, "\n foreign_order orders=1 USDT=600")] {
+        for brought in [true, false] {
+            let mut desk = comparing();
+            position(&mut desk, vec![balance("USDT", "100", "0")]);
+            desk.wait_ms(1);
+            let order = desk.order(2, "a");
+            if bots {
+                desk.say(order.place());
+            }
+            desk.answer(ReadOutcome::OpenOrders(vec![order.read(OrderStatus::New)]));
+            desk.answer(ReadOutcome::Balances(vec![balance("USDT", "100", "0")]));
+            desk.wait_ms(3_000);
+            desk.answer(order.found(OrderStatus::New));
+            desk.pass();
+            let verdict = if bots { "order 2: matched B" } else { "order 2: foreign" };
+            check(&desk, &format!("{verdict}{told}"));
+            if brought {
+                desk.show(order.placed());
+            }
+            desk.wait_ms(3_000);
+            let difference = if brought { "" } else { "\n rest_difference" };
+            check(&desk, &format!("{verdict}{told}{difference}"));
+        }
     }
 }

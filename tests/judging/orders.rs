@@ -344,3 +344,20 @@ fn the_id_alone_is_what_binds() {
         0
     );
 }
+
+/// Placed and amended unseen, it goes by an id that the exchange made. Only the bot makes a countersign for its cancel.
+#[test]
+fn on_a_tagged_only_account_an_order_that_the_bot_cancels_waits_for_its_word() {
+    for by_tag in [true, false] {
+        let mut desk = Desk::open_with(|declared| declared.tagged_only = true);
+        let order = desk.order(2, "made-by-the-exchange");
+        let (report, mut tags) = order.canceled("c1");
+        if by_tag {
+            tags.request = TagCheck::Valid { issuer: Issuer::Bot, at: desk.now };
+        }
+        desk.show((report, tags));
+        assert_eq!(desk.sum_up().contains("foreign_order"), !by_tag, "{}", desk.sum_up());
+        desk.wait_ms(10_000);
+        assert!(desk.sum_up().contains("order 2: foreign"), "the word never came: {}", desk.sum_up());
+    }
+}

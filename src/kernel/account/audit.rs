@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::kernel::account::finding::describe;
 use crate::kernel::account::{Kernel, Purpose, Timer};
-use crate::kernel::blotter::OrderKey;
+use crate::kernel::blotter::{OrderKey, Sight};
 use crate::kernel::event::{Answer, Effect, EffectId, OrderSnapshot, ReadOutcome, ReadRequest, Ticket};
 use crate::kernel::incident::Priority;
 use crate::kernel::money::Dec;
@@ -59,9 +59,9 @@ struct Suspect {
     shown_open: bool,
     /// How often looking closer failed.
     failed_looks: u8,
-    /// A closer look showed it ended, of which the stream had said nothing yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    shown_ended: bool,
+    /// A closer look was ahead of the stream, which had said nothing of it yet.
+    #[serde(default, rename = "shown_ended", skip_serializing_if = "std::ops::Not::not")]
+    looked_again: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,7 +228,7 @@ impl Kernel {
     }
 
     pub(super) fn suspect(&mut self, key: OrderKey, shown_open: bool) {
-        let suspect = Suspect { shown_open, failed_looks: 0, shown_ended: false };
+        let suspect = Suspect { shown_open, failed_looks: 0, looked_again: false };
         self.state.audit.suspects.entry(key.clone()).or_insert(suspect).shown_open = shown_open;
         self.set_timer(self.stream_has(), Timer::Recheck(key));
     }
@@ -237,7 +237,7 @@ impl Kernel {
     pub(super) fn suspect_ended(&mut self, key: OrderKey) {
         self.suspect(key.clone(), false);
         if let Some(suspect) = self.state.audit.suspects.get_mut(&key) {
-            suspect.shown_ended = true;
+            suspect.looked_again = true;
         }
     }
 
@@ -251,7 +251,16 @@ impl Kernel {
         let Some(suspect) = self.state.audit.suspects.get(key) else { return self.rejudge(key) };
         let open = self.state.blotter.orders.get(key).map(|order| order.open);
         if open == Some(suspect.shown_open) {
+            // A read alone has shown it, and the stream has had its time twice.
+            let order = self.state.blotter.orders.get(key).filter(|order| order.sight == Sight::Read);
+            let unshown = order.filter(|_| suspect.looked_again).map(|order| order.created_at);
             self.state.audit.suspects.remove(key);
+            if let Some(created_at) = unshown {
+                self.difference(
+                    &format!("order {} of {}: the exchange says that it is open", key.1, key.0),
+                    created_at,
+                );
+            }
             return self.finish_audit();
         }
         self.ask(Self::order_request(key), Purpose::Recheck(key.clone()));
@@ -261,10 +270,14 @@ impl Kernel {
         match outcome {
             ReadOutcome::Order(snapshot) => {
                 let open = self.state.blotter.orders.get(key).map(|order| order.open);
+                let ended = snapshot.status.is_terminal();
                 // What the stream has not reached yet it may bring, and so the end of what it has shown.
-                let ahead =
-                    open == Some(true) || open.is_none() && !self.state.coverage.has_reached(snapshot.created_at);
-                if ahead && snapshot.status.is_terminal() && self.may_be_ahead(key, &snapshot) {
+                let unreached = open.is_none() && !self.state.coverage.has_reached(snapshot.created_at);
+                if (unreached || open == Some(true) && ended) && self.may_be_ahead(key, &snapshot) {
+                    if !ended {
+                        // It is judged at once.
+                        self.order_read(&snapshot);
+                    }
                     return;
                 }
                 let suspect = self.state.audit.suspects.remove(key);
@@ -295,7 +308,7 @@ impl Kernel {
     fn may_be_ahead(&mut self, key: &OrderKey, snapshot: &OrderSnapshot) -> bool {
         let after_gap = self.is_after_gap(snapshot.created_at);
         let Some(suspect) = self.state.audit.suspects.get_mut(key) else { return false };
-        if after_gap || std::mem::replace(&mut suspect.shown_ended, true) {
+        if after_gap || std::mem::replace(&mut suspect.looked_again, true) {
             return false;
         }
         self.set_timer(self.stream_has(), Timer::Recheck(key.clone()));

@@ -55,6 +55,8 @@ impl Kernel {
                 at: report.transacted_at,
                 created_at: report.created_at.unwrap_or(report.transacted_at),
                 tag: tags.order,
+                cancels_by_tag: report.execution_type == ExecutionType::Canceled
+                    && matches!(tags.request, TagCheck::Valid { .. }),
                 list_id: report.list_id,
                 status: report.status,
                 cumulative_quantity: report.cumulative_quantity,
@@ -89,6 +91,7 @@ impl Kernel {
                 at: snapshot.created_at,
                 created_at: snapshot.created_at,
                 tag,
+                cancels_by_tag: false,
                 list_id: snapshot.list_id,
                 status: snapshot.status,
                 cumulative_quantity: snapshot.executed_quantity,
@@ -269,7 +272,9 @@ impl Kernel {
                 Verdict::Pending.into()
             }
             TagCheck::Forged => Verdict::Forged.into(),
-            TagCheck::Absent if waited || self.declared.tagged_only || !inside => Verdict::Foreign.into(),
+            // What was amended unseen goes by an id that the exchange made; whoever cancels it with our countersign is the bot.
+            TagCheck::Absent if self.declared.tagged_only && !order.cancelled_by_tag => Verdict::Foreign.into(),
+            TagCheck::Absent if waited || !inside => Verdict::Foreign.into(),
             TagCheck::Absent if self.have_passed(order) => Verdict::Foreign.into(),
             TagCheck::Absent => Verdict::Pending.into(),
         }

@@ -41,6 +41,9 @@ pub struct Order {
     pub claimed: Option<Claimed>,
     /// The intent it was matched with has been forgotten: the verdict stands.
     pub(super) kept: bool,
+    /// A cancel that carries the bot's countersign has ended it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled_by_tag: bool,
     pub(super) aliases: Vec<ClientId>,
 }
 
@@ -66,6 +69,8 @@ pub struct Glimpse {
     pub at: Time,
     pub created_at: Time,
     pub tag: TagCheck,
+    /// It is a cancel that carries the bot's countersign.
+    pub cancels_by_tag: bool,
     pub list_id: Option<i64>,
     pub status: OrderStatus,
     pub cumulative_quantity: Dec,
@@ -93,6 +98,7 @@ impl Glimpse {
             cumulative_quote: self.cumulative_quote,
             claimed: None,
             kept: false,
+            cancelled_by_tag: self.cancels_by_tag,
             aliases: Vec::new(),
         }
     }
@@ -158,6 +164,7 @@ impl Order {
             self.tag = glimpse.tag;
         }
         self.created_at = self.created_at.min(glimpse.created_at);
+        self.cancelled_by_tag |= glimpse.cancels_by_tag;
         self.list_id = self.list_id.or(glimpse.list_id);
         // Closed stays closed: a NEW that arrives after the fill does not bring the order back.
         self.open = self.open && !glimpse.status.is_terminal();
